@@ -1,0 +1,40 @@
+"""landed tells you which of your text messages arrived.
+
+The public names, loaded when first used so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from landed.domain.lifecycle import Message
+    from landed.domain.receipt import Inbound, Outcome, Receipt, Status
+    from landed.errors import BadSignature, LandedError, Unreadable
+    from landed.vonage.parse import parse
+
+__version__ = "0.1.0"
+
+__all__ = ["BadSignature", "Inbound", "LandedError", "Message", "Outcome", "Receipt", "Status", "Unreadable", "parse"]
+
+_HOMES = {
+    "BadSignature": "landed.errors",
+    "Inbound": "landed.domain.receipt",
+    "LandedError": "landed.errors",
+    "Message": "landed.domain.lifecycle",
+    "Outcome": "landed.domain.receipt",
+    "Receipt": "landed.domain.receipt",
+    "Status": "landed.domain.receipt",
+    "Unreadable": "landed.errors",
+    "parse": "landed.vonage.parse",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        sentence = f"landed has no public name {name!r}"
+        raise AttributeError(sentence)
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,291 @@
+"""The life of a message. No other file may decide what a state is or move one.
+
+A message's state is a join, not a machine. Receipts come late, twice and in any order, so:
+
+1. `STATES` maps (API, status word), with its conditions on code and segments, to one of our states.
+2. `RANKS` orders the states. A fact's *order* is (verified, rank, provider's time, receipt key).
+3. The message's state is that of its greatest fact; every other field comes from the greatest fact
+   that has it, except `code`, which explains a state and so comes from facts of the same state.
+4. Of facts with one receipt key the greatest by (verified, hash of its facts) is kept.
+
+A maximum over a set does not see order or repetition, so neither can matter, and there is no
+transition that could fail. Delivered outranks failed because acting twice costs more than not
+acting; a message that has both is flagged `conflict`.
+
+Our own word that a message was sent is no claim about its arrival: it is the lowest of all, so that
+it never stands in the way of a receipt that could not be verified.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+import msgspec
+
+from landed.domain.receipt import OUTCOMES, Api, Inbound, Outcome, Receipt, Segment, Status
+
+RANKS: Mapping[Status, int] = {
+    Status.UNRECOGNISED: 0,
+    Status.SENT: 1,
+    Status.ACCEPTED: 2,
+    Status.BUFFERED: 3,
+    Status.UNCONFIRMED: 4,
+    Status.FAILED: 5,
+    Status.DELIVERED: 6,
+    Status.READ: 7,
+}
+
+# https://developer.vonage.com/en/messaging/sms/guides/delivery-receipts
+# 0 is success, 1 and 95 say "unknown", 99 is a general error: none of them says that it failed.
+CODES_WITHOUT_KNOWLEDGE = frozenset({"", "0", "1", "95", "99"})
+
+# https://developer.vonage.com/en/messages/concepts/sms-status-callbacks
+# The Messages API turns the SMS API's `expired` into 1360 and its `unknown` into 1330.
+CODES_OF_EXPIRED_AND_UNKNOWN = frozenset({"1360", "1330"})
+
+TIME_MISSING_US = -(2**63)
+
+Condition = Callable[[str, int, Sequence[Segment]], bool]
+
+
+def _failing_code(code: str, _count: int, _segments: Sequence[Segment]) -> bool:
+    digits = code.lstrip("0") or "0" if code else ""
+    return digits not in CODES_WITHOUT_KNOWLEDGE
+
+
+def _nothing_known(code: str, count: int, segments: Sequence[Segment]) -> bool:
+    """Whether a Messages API `rejected` may be a message that arrived.
+
+    A long SMS is also rejected when a segment's receipt is more than five minutes late:
+    https://developer.vonage.com/en/messages/concepts/multisegment-sms-handling
+    """
+    if code in CODES_OF_EXPIRED_AND_UNKNOWN:
+        return True
+    several = max(count, len(segments)) > 1
+    return several and not code and not any(_is_rejected(segment) for segment in segments)
+
+
+def _is_rejected(segment: Segment) -> bool:
+    return status_of(Api.MESSAGES, segment.provider_status, "") is Status.FAILED
+
+
+# (API, word) → the state, and states that come before it when their condition holds.
+STATES: Mapping[tuple[Api, str], tuple[Status, tuple[tuple[Condition, Status], ...]]] = {
+    (Api.MESSAGES, "submitted"): (Status.ACCEPTED, ()),
+    (Api.MESSAGES, "accepted"): (Status.ACCEPTED, ()),
+    (Api.MESSAGES, "delivered"): (Status.DELIVERED, ()),
+    (Api.MESSAGES, "read"): (Status.READ, ()),
+    (Api.MESSAGES, "rejected"): (Status.FAILED, ((_nothing_known, Status.UNCONFIRMED),)),
+    (Api.MESSAGES, "undeliverable"): (Status.FAILED, ()),
+    (Api.SMS, "accepted"): (Status.ACCEPTED, ()),
+    (Api.SMS, "buffered"): (Status.BUFFERED, ()),
+    (Api.SMS, "delivered"): (Status.DELIVERED, ()),
+    (Api.SMS, "expired"): (Status.UNCONFIRMED, ((_failing_code, Status.FAILED),)),
+    (Api.SMS, "failed"): (Status.FAILED, ()),
+    (Api.SMS, "rejected"): (Status.FAILED, ()),
+    (Api.SMS, "unknown"): (Status.UNCONFIRMED, ()),
+}
+
+
+def status_of(
+    api: Api,
+    provider_status: str,
+    code: str | None,
+    segments: int | None = None,
+    segment_receipts: Sequence[Segment] = (),
+) -> Status:
+    """Our state for Vonage's words. Total: a word not in the table is `unrecognised`."""
+    state = STATES.get((api, provider_status)) or STATES.get((api, provider_status.strip().lower()))
+    if state is None:
+        return Status.UNRECOGNISED
+    status, exceptions = state
+    for condition, instead in exceptions:
+        if condition(code or "", segments or 0, segment_receipts):
+            return instead
+    return status
+
+
+class Source(StrEnum):
+    """Who said it: Vonage's webhook, or the side that sent the message."""
+
+    WEBHOOK = "webhook"
+    SENT = "sent"
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True):
+    """One receipt as it is kept for a message: what was said, by whom, when we first heard it."""
+
+    receipt: Receipt
+    key: bytes
+    received_at: datetime
+    source: Source = Source.WEBHOOK
+    copies: int = 1
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one message: the join of its facts.
+
+    `receipts` counts distinct receipts. `first_at` and `final_at` are when we heard the first
+    receipt and the first one with this outcome; `sent_at` is the sender's own word. `latency_ms`
+    is from `sent_at`, or else `first_at`, to `final_at`; None while that says nothing.
+    """
+
+    account: str
+    message_id: str
+    outcome: Outcome
+    status: Status
+    provider_status: str
+    api: Api
+    channel: str | None
+    to: str | None
+    sender: str | None
+    client_ref: str | None
+    network: str | None
+    code: str | None
+    conflict: bool
+    verified: bool
+    receipts: int
+    seen_at: datetime
+    sent_at: datetime | None
+    first_at: datetime | None
+    final_at: datetime | None
+    price: Decimal | None
+    currency: str | None
+    segments: int | None
+
+    @property
+    def latency_ms(self) -> int | None:
+        """Milliseconds until the outcome was known."""
+        if self.final_at is None:
+            return None
+        since = self.sent_at or self.first_at
+        if since is None or (self.sent_at is None and since == self.final_at):
+            return None
+        return (self.final_at - since) // MILLISECOND
+
+
+MILLISECOND = datetime.resolution * 1000
+EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+
+
+def microseconds(moment: datetime) -> int:
+    """Whole microseconds since 1970, exact."""
+    return (moment - EPOCH) // datetime.resolution
+
+
+def moment(microseconds: int) -> datetime:
+    """The aware UTC datetime of that many microseconds since 1970."""
+    return EPOCH + datetime.resolution * microseconds
+
+
+def receipt_key(account: str, receipt: Receipt) -> bytes:
+    """16 bytes that are the same for every copy of one receipt, however often it is pushed.
+
+    Vonage gives no id for an event; so: API, account, message id, status, code, provider's time.
+    """
+    time = "" if receipt.occurred_at is None else str(microseconds(receipt.occurred_at))
+    return _digest(receipt.api, account, receipt.message_id, receipt.provider_status, receipt.code or "", time)
+
+
+def inbound_key(account: str, inbound: Inbound) -> bytes:
+    """16 bytes that are the same for every copy of one inbound message."""
+    content = f"{inbound.message_type}\0{inbound.text}\0{inbound.sender}\0{inbound.to}"
+    return _digest(inbound.api, account, inbound.message_id, content)
+
+
+def message_key(account: str, message_id: str) -> int:
+    """A signed 64-bit hash to look a message up by; not unique, so the ids are compared too."""
+    digest = hashlib.blake2b(_joined(account, message_id), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def greater_copy(one: Fact, other: Fact) -> Fact:
+    """Of two facts with one key, the one that stands, with what both together tell.
+
+    It was first heard at the earlier time, and the copies of both are counted.
+    """
+    best = max(one, other, key=_copy_order)
+    return msgspec.structs.replace(
+        best, received_at=min(one.received_at, other.received_at), copies=one.copies + other.copies
+    )
+
+
+def message_of(account: str, facts: Collection[Fact]) -> Message:
+    """The join of all facts about one message; `facts` are its kept ones, at least one."""
+    ordered = sorted(facts, key=_order, reverse=True)
+    greatest = ordered[0]
+    status = greatest.receipt.status
+    outcome = OUTCOMES[status]
+    webhooks = [fact for fact in facts if fact.source is Source.WEBHOOK]
+    outcomes = {fact.receipt.outcome for fact in facts}
+    priced = _first(ordered, "price")
+    return Message(
+        account=account,
+        message_id=greatest.receipt.message_id,
+        outcome=outcome,
+        status=status,
+        provider_status=greatest.receipt.provider_status,
+        api=greatest.receipt.api,
+        channel=_value(ordered, "channel"),
+        to=_value(ordered, "to"),
+        sender=_value(ordered, "sender"),
+        client_ref=_value(ordered, "client_ref"),
+        network=_value(ordered, "network"),
+        code=_value([fact for fact in ordered if fact.receipt.status is status], "code"),
+        conflict=Outcome.DELIVERED in outcomes and Outcome.FAILED in outcomes,
+        verified=greatest.receipt.verified,
+        receipts=len(webhooks),
+        seen_at=min(fact.received_at for fact in facts),
+        sent_at=_earliest(fact.receipt.occurred_at for fact in facts if fact.source is Source.SENT),
+        first_at=_earliest(fact.received_at for fact in webhooks),
+        final_at=None
+        if outcome is Outcome.PENDING
+        else _earliest(fact.received_at for fact in webhooks if fact.receipt.outcome is outcome),
+        price=priced.receipt.price if priced else None,
+        currency=priced.receipt.currency if priced else None,
+        segments=_value(ordered, "segments"),
+    )
+
+
+def in_order(facts: Iterable[Fact]) -> list[Fact]:
+    """Facts as a story: by the time we first heard of each, then by their order in the join."""
+    return sorted(facts, key=lambda fact: (fact.received_at, _order(fact)))
+
+
+def _order(fact: Fact) -> tuple[bool, int, int, bytes]:
+    receipt = fact.receipt
+    time_us = TIME_MISSING_US if receipt.occurred_at is None else microseconds(receipt.occurred_at)
+    claims = fact.source is Source.WEBHOOK
+    return (receipt.verified and claims, RANKS[receipt.status], time_us, fact.key)
+
+
+def _copy_order(fact: Fact) -> tuple[bool, bytes]:
+    facts = msgspec.structs.replace(fact.receipt, raw={})
+    return (facts.verified, hashlib.blake2b(msgspec.msgpack.encode(facts), digest_size=16).digest())
+
+
+def _first(ordered: Iterable[Fact], field: str) -> Fact | None:
+    return next((fact for fact in ordered if getattr(fact.receipt, field) is not None), None)
+
+
+def _value(ordered: Iterable[Fact], field: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - the field's own type
+    fact = _first(ordered, field)
+    return None if fact is None else getattr(fact.receipt, field)
+
+
+def _earliest(moments: Iterable[datetime | None]) -> datetime | None:
+    return min((moment for moment in moments if moment is not None), default=None)
+
+
+def _digest(*parts: str) -> bytes:
+    return hashlib.blake2b(_joined(*parts), digest_size=16).digest()
+
+
+def _joined(*parts: str) -> bytes:
+    """Parts told apart by their lengths, so that no two lists of parts join to the same bytes."""
+    encoded = [part.encode() for part in parts]
+    return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)

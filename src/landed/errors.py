@@ -1,0 +1,56 @@
+"""The tree of errors. The type says whose fault it is and what happens next; nothing matches on text.
+
+LandedError
+├── BadSignature      the sender's: the request does not bear a signature that holds
+├── Unreadable        the sender's: the request is none of Vonage's known forms
+├── SettingsError     the operator's: a setting is wrong (exit 2)
+├── SurroundingsError the machine's: port, disk, lock, data of another version (exit 3)
+│   ├── JournalBroken   the journal cannot say what is durable: its process ends
+│   └── JournalUnable   the journal cannot commit now and rolled back: answered 503, tried again
+└── FoldStopped       ours or the operator's: going on would skip or repeat records
+"""
+
+
+class LandedError(Exception):
+    """Anything that landed raises on purpose; its text is one sentence for a person."""
+
+
+class _WithReason(LandedError):
+    def __init__(self, reason: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+
+
+class BadSignature(_WithReason):
+    """The request is not signed by a secret that was given.
+
+    `reason` is one of: `missing`, `malformed`, `algorithm`, `issuer`, `wrong`, `body`, `account`,
+    `uncovered`.
+    """
+
+
+class Unreadable(_WithReason):
+    """The request is none of Vonage's known forms.
+
+    `reason` is one of: `not-a-form`, `unknown-form`, `no-message-id`.
+    """
+
+
+class SettingsError(LandedError):
+    """A setting is wrong: what, where and what to do."""
+
+
+class SurroundingsError(LandedError):
+    """The machine said no: a port, a disk, a lock, a file of another version."""
+
+
+class JournalBroken(SurroundingsError):
+    """A write failed in a way that leaves durability unknown; the process must end, never retry."""
+
+
+class JournalUnable(SurroundingsError):
+    """Nothing was written: the disk is full or another process holds the journal."""
+
+
+class FoldStopped(LandedError):
+    """The fold will not go on: its position does not fit the journal or another fold moved it."""

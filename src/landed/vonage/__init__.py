@@ -1,0 +1,1 @@
+"""All that knows Vonage's wire; nothing else does."""

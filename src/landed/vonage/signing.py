@@ -1,0 +1,301 @@
+"""Signatures: the Messages API's JWT and the SMS API's `sig`, verified and made.
+
+Whatever touches a sender's bytes here is total: it returns, or raises `BadSignature`. Secrets and
+digests are compared in constant time and as bytes (Python's comparison raises on non-ASCII text).
+Rules: https://developer.vonage.com/en/getting-started/concepts/signing-messages and
+https://developer.vonage.com/en/getting-started/concepts/webhooks#signed-webhooks
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+import msgspec
+
+from landed.domain.lifecycle import moment
+from landed.errors import BadSignature, SettingsError
+
+ISSUER = "Vonage"
+SIG = b"sig"
+METHODS = ("md5hash", "md5", "sha1", "sha256", "sha512")
+METHODS_BY_LENGTH: Mapping[int, tuple[str, ...]] = {
+    32: ("md5hash", "md5"),
+    40: ("sha1",),
+    64: ("sha256",),
+    128: ("sha512",),
+}
+
+JWT_HEADER = base64.urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').rstrip(b"=")
+BEARER = b"bearer "
+
+# A retry may come a day after the event and bear its first signature; the SMS API retries receipts
+# for 72 hours. https://api.support.vonage.com/hc/en-us/articles/360028543292
+# https://api.support.vonage.com/hc/en-us/articles/226572227
+JWT_BACK = timedelta(hours=25)
+SIG_BACK = timedelta(hours=73)
+AHEAD = timedelta(minutes=5)
+UNIX_SECONDS_MAX = 2**33
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """One Vonage account: its name with us, its API key if we know it, its signature secrets.
+
+    `method` is the account's signature method for `sig`; None takes any whose digest fits.
+    """
+
+    name: str
+    api_key: str | None = None
+    secrets: tuple[bytes, ...] = ()
+    method: str | None = None
+
+
+class Windows(msgspec.Struct, frozen=True, kw_only=True):
+    """How old or early a signature may be before what it signs is called stale."""
+
+    jwt_back: timedelta = JWT_BACK
+    sig_back: timedelta = SIG_BACK
+    ahead: timedelta = AHEAD
+
+
+class Signed(msgspec.Struct, frozen=True, kw_only=True):
+    """A signature that holds: whose it is, and when it says it was made."""
+
+    account: str
+    api_key: str | None
+    made_at: datetime | None
+    back: timedelta
+
+    def is_stale(self, now: datetime, ahead: timedelta) -> bool:
+        """Whether it was made outside its window; one without a usable time always is."""
+        return self.made_at is None or not now - self.back <= self.made_at <= now + ahead
+
+
+class Keyring:
+    """The accounts whose signatures we can check."""
+
+    def __init__(self, accounts: Iterable[Account]) -> None:
+        self.accounts = tuple(accounts)
+        self.default = self.accounts[0].name if self.accounts else "default"
+        self._keyed: dict[str, tuple[Account, ...]] = {}
+        self._keyless = tuple(account for account in self.accounts if account.api_key is None)
+        for account in self.accounts:
+            if account.api_key is not None:
+                self._keyed[account.api_key] = (*self._keyed.get(account.api_key, ()), account)
+
+    @classmethod
+    def of(cls, secrets: str | Iterable[str] | Mapping[str, str | Iterable[str]]) -> Keyring:
+        """From one secret, several, or a mapping from API key to either. An empty secret is refused."""
+        if isinstance(secrets, Mapping):
+            accounts = [
+                Account(name=api_key, api_key=api_key, secrets=_secrets(several)) for api_key, several in secrets.items()
+            ]
+        else:
+            accounts = [Account(name="default", secrets=_secrets(secrets))]
+        if not accounts:
+            sentence = "No signature secret was given; pass None to check nothing."
+            raise SettingsError(sentence)
+        return cls(accounts)
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether anything can be verified at all."""
+        return any(account.secrets for account in self.accounts)
+
+    def candidates(self, api_key: str | None) -> tuple[Account, ...]:
+        """The accounts that a request naming this API key may belong to."""
+        if api_key is None:
+            return self.accounts
+        return self._keyed.get(api_key, ()) + self._keyless
+
+    def name_of(self, api_key: str | None) -> str | None:
+        """The account of an unsigned request; None when it names one that is certainly not ours."""
+        if api_key is None:
+            return self.default
+        if api_key in self._keyed:
+            return self._keyed[api_key][0].name
+        return self.default if self._keyless or not self.accounts else None
+
+
+class _Header(msgspec.Struct, frozen=True):
+    alg: str = ""
+    crit: object = None
+
+
+class _Claims(msgspec.Struct, frozen=True):
+    iat: int | float | None = None
+    iss: str = ""
+    payload_hash: str = ""
+    api_key: str | None = None
+
+
+_headers = msgspec.json.Decoder(_Header)
+_claims = msgspec.json.Decoder(_Claims)
+_flat = json.JSONDecoder(object_pairs_hook=tuple, parse_int=str, parse_float=str)
+
+_T = TypeVar("_T")
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+
+
+def bearer_token(authorization: bytes | None) -> bytes | None:
+    """The token of an `Authorization: Bearer` header; other schemes are a proxy's business."""
+    if authorization is None or authorization[: len(BEARER)].lower() != BEARER:
+        return None
+    return authorization[len(BEARER) :].strip()
+
+
+def verify_jwt(token: bytes, body: bytes, keyring: Keyring, windows: Windows) -> Signed:
+    """Check a Messages API webhook's token against the raw bytes of its body."""
+    signing_input, _, signature = token.rpartition(b".")
+    header, separator, payload = signing_input.partition(b".")
+    if not separator or b"." in payload:
+        raise BadSignature("malformed", "The bearer token is not a JWT of three parts.")
+    if header != JWT_HEADER:
+        decoded = _decoded(_headers, header)
+        # https://datatracker.ietf.org/doc/html/rfc7515#section-4.1.11
+        if decoded.alg != "HS256" or decoded.crit is not None:
+            raise BadSignature("algorithm", "The token is not signed with HS256, the one algorithm Vonage uses.")
+    claims = _decoded(_claims, payload)
+    given = _base64(signature)
+
+    def fits(_account: Account, secret: bytes) -> bool:
+        return hmac.compare_digest(hmac.digest(secret, signing_input, "sha256"), given)
+
+    account = _signer(keyring, claims.api_key, fits)
+    if claims.iss != ISSUER:
+        raise BadSignature("issuer", "The token was not issued by Vonage.")
+    digest = hashlib.sha256(body).hexdigest().encode()
+    if not hmac.compare_digest(digest, claims.payload_hash.lower().encode()):
+        raise BadSignature("body", "The body is not the one that the token was made for.")
+    return Signed(
+        account=account.name, api_key=claims.api_key, made_at=_made_at(claims.iat), back=windows.jwt_back
+    )
+
+
+def verify_sig(params: Mapping[bytes, bytes], keyring: Keyring, windows: Windows) -> Signed:
+    """Check the SMS API's `sig` over all other parameters."""
+    given = params[SIG].strip().lower()
+    api_key = params.get(b"api-key", b"").decode(errors="replace") or None
+    base = signature_base(params)
+
+    def fits(account: Account, secret: bytes) -> bool:
+        methods = METHODS_BY_LENGTH.get(len(given), ()) if account.method is None else (account.method,)
+        return any([hmac.compare_digest(_digest(method, base, secret).encode(), given) for method in methods])
+
+    account = _signer(keyring, api_key, fits)
+    return Signed(
+        account=account.name, api_key=api_key, made_at=_made_at(params.get(b"timestamp")), back=windows.sig_back
+    )
+
+
+def signed_params(pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """The parameters that a `sig` can cover, each name once; anything else is a bad signature."""
+    params: dict[bytes, bytes] = {}
+    for name, value in pairs:
+        if name in params:
+            raise BadSignature("uncovered", "A parameter comes twice, so the signature cannot say which one it means.")
+        if b"&" in name or b"=" in name:
+            raise BadSignature("uncovered", "A parameter's name has a character that would hide in the signature.")
+        params[name] = value
+    return params
+
+
+def flat_json(body: bytes) -> list[tuple[bytes, bytes]]:
+    """The members of a flat JSON object, repeats kept, numbers as they are written."""
+    try:
+        members = _flat.decode(body.decode())
+        if not isinstance(members, tuple) or not all(isinstance(value, str) for _, value in members):
+            raise BadSignature("uncovered", "The signed body is not a flat JSON object of text and numbers.")
+        return [(name.encode(), value.encode()) for name, value in members]
+    except (ValueError, RecursionError) as error:
+        raise BadSignature("uncovered", "The signed body cannot be read as JSON.") from error
+
+
+def signature_base(params: Mapping[bytes, bytes]) -> bytes:
+    """What a `sig` is made over: `&name=value` for each name but `sig`, in byte order.
+
+    An `&` or `=` in a value becomes `_`; an empty value stays as `&name=`.
+    """
+    return b"".join(
+        b"&" + name + b"=" + params[name].replace(b"&", b"_").replace(b"=", b"_")
+        for name in sorted(params)
+        if name != SIG
+    )
+
+
+def sign_sig(params: Mapping[str, str], secret: str, method: str = "md5hash") -> str:
+    """The `sig` for these parameters: hexadecimal, in the letter case Vonage uses."""
+    base = signature_base({name.encode(): value.encode() for name, value in params.items()})
+    digest = _digest(method, base, secret.encode())
+    return digest if method == "md5hash" else digest.upper()
+
+
+def sign_jwt(
+    body: bytes, secret: str, *, issued_at: int, token_id: str, api_key: str | None, application_id: str | None = None
+) -> str:
+    """The token of a Messages API webhook; `issued_at` in Unix seconds."""
+    claims: dict[str, object] = {"iat": issued_at, "jti": token_id, "iss": ISSUER}
+    claims["payload_hash"] = hashlib.sha256(body).hexdigest()
+    if api_key is not None:
+        claims["api_key"] = api_key
+    if application_id is not None:
+        claims["application_id"] = application_id
+    payload = base64.urlsafe_b64encode(msgspec.json.encode(claims)).rstrip(b"=")
+    signing_input = JWT_HEADER + b"." + payload
+    signature = base64.urlsafe_b64encode(hmac.digest(secret.encode(), signing_input, "sha256")).rstrip(b"=")
+    return (signing_input + b"." + signature).decode()
+
+
+def _secrets(secrets: str | Iterable[str]) -> tuple[bytes, ...]:
+    several = [secrets] if isinstance(secrets, str) else list(secrets)
+    if not several or not all(several):
+        sentence = "A signature secret is empty, which would check nothing; pass None to say so on purpose."
+        raise SettingsError(sentence)
+    return tuple(secret.encode() for secret in several)
+
+
+def _signer(keyring: Keyring, api_key: str | None, fits: Callable[[Account, bytes], bool]) -> Account:
+    candidates = keyring.candidates(api_key)
+    if not candidates:
+        raise BadSignature("account", "The request names an API key that is not configured.")
+    for account in candidates:
+        # Every secret is tried, so that the time tells nothing of which one fits.
+        if any([fits(account, secret) for secret in account.secrets]):
+            return account
+    raise BadSignature("wrong", "The signature was not made with a secret that is configured.")
+
+
+def _digest(method: str, base: bytes, secret: bytes) -> str:
+    if method == "md5hash":
+        return hashlib.md5(base + secret, usedforsecurity=False).hexdigest()
+    return hmac.new(secret, base, method).hexdigest()
+
+
+def _decoded(decoder: msgspec.json.Decoder[_T], encoded: bytes) -> _T:
+    try:
+        return decoder.decode(_base64(encoded))
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise BadSignature("malformed", "The bearer token's parts are not what Vonage sends.") from error
+
+
+def _base64(encoded: bytes) -> bytes:
+    try:
+        padded = encoded.translate(_URL_SAFE) + b"=" * (-len(encoded) % 4)
+        return binascii.a2b_base64(padded, strict_mode=True)
+    except binascii.Error as error:
+        raise BadSignature("malformed", "The bearer token is not encoded as base64url.") from error
+
+
+def _made_at(seconds: object) -> datetime | None:
+    """The time of a signature in Unix seconds; None when it is none that anybody could mean."""
+    if isinstance(seconds, bytes):
+        seconds = int(seconds) if seconds.isdigit() and len(seconds) <= len(str(UNIX_SECONDS_MAX)) else None
+    if not isinstance(seconds, int | float) or not 0 <= seconds <= UNIX_SECONDS_MAX:
+        return None
+    return moment(int(seconds * 1_000_000))

@@ -1,0 +1,74 @@
+"""Times, prices and counts as Vonage writes them. Total: an odd value is None."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+
+from landed.vonage.request import text_of
+
+PRICE_CHARACTERS_MAX = 32
+TIME_CHARACTERS_MAX = 40
+COUNT_DIGITS_MAX = 4
+CENTURY = 2000
+
+
+def read_time(value: object) -> tuple[datetime | None, bool]:
+    """An ISO 8601 or `2020-01-01 12:00:00` time in UTC, and whether its zone was assumed.
+
+    Vonage's `message-timestamp` has no zone and is UTC:
+    https://developer.vonage.com/en/messaging/sms/guides/inbound-sms
+    """
+    if not isinstance(value, str) or len(value) > TIME_CHARACTERS_MAX:
+        return None, False
+    try:
+        time = datetime.fromisoformat(value.strip())
+        return (time.replace(tzinfo=UTC), True) if time.tzinfo is None else (time.astimezone(UTC), False)
+    except (ValueError, OverflowError):
+        return None, False
+
+
+def read_scts(value: object) -> datetime | None:
+    """The SMS API's `scts`, YYMMDDHHMM, taken as UTC (Vonage does not say its zone)."""
+    text = text_of(value) or ""
+    if len(text) not in (10, 12) or not (text.isascii() and text.isdigit()):
+        return None
+    year, *rest = (int(text[at : at + 2]) for at in range(0, len(text), 2))
+    try:
+        return datetime(CENTURY + year, *rest, tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def price_of(value: object) -> Decimal | None:
+    """An exact price; text, or a number as a lenient sender may write it."""
+    text = text_of(value)
+    if text is None or len(text) > PRICE_CHARACTERS_MAX:
+        return None
+    try:
+        price = Decimal(text)
+    except InvalidOperation:
+        return None
+    return price if price.is_finite() and abs(price.adjusted()) < PRICE_CHARACTERS_MAX else None
+
+
+def count_of(value: object) -> int | None:
+    """A count of segments, as text or number."""
+    text = text_of(value) or ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= COUNT_DIGITS_MAX else None
+
+
+def iso(time: datetime, *, zone: bool = True) -> str:
+    """The Messages API's way to write a time; fractions only where there are some."""
+    text = time.replace(tzinfo=None).isoformat()
+    return text + "Z" if zone else text
+
+
+def spaced(time: datetime) -> str:
+    """The SMS API's `message-timestamp`."""
+    return time.replace(tzinfo=None).isoformat(sep=" ")
+
+
+def scts(time: datetime) -> str:
+    """The SMS API's `scts`."""
+    return time.strftime("%y%m%d%H%M")
