@@ -23,6 +23,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import TypeVar
 
 import msgspec
 
@@ -49,12 +50,14 @@ CODES_OF_EXPIRED_AND_UNKNOWN = frozenset({"1360", "1330"})
 
 TIME_MISSING_US = -(2**63)
 
+_T = TypeVar("_T")
+
 Condition = Callable[[str, int, Sequence[Segment]], bool]
 
 
 def _failing_code(code: str, _count: int, _segments: Sequence[Segment]) -> bool:
-    digits = code.lstrip("0") or "0" if code else ""
-    return digits not in CODES_WITHOUT_KNOWLEDGE
+    digits = code.strip()
+    return (digits.lstrip("0") or digits[:1]) not in CODES_WITHOUT_KNOWLEDGE
 
 
 def _nothing_known(code: str, count: int, segments: Sequence[Segment]) -> bool:
@@ -193,8 +196,8 @@ def receipt_key(account: str, receipt: Receipt) -> bytes:
 
 def inbound_key(account: str, inbound: Inbound) -> bytes:
     """16 bytes that are the same for every copy of one inbound message."""
-    content = f"{inbound.message_type}\0{inbound.text}\0{inbound.sender}\0{inbound.to}"
-    return _digest(inbound.api, account, inbound.message_id, content)
+    content = (inbound.message_type, inbound.text, inbound.sender, inbound.to)
+    return _digest(inbound.api, account, inbound.message_id, *(part or "" for part in content))
 
 
 def message_key(account: str, message_id: str) -> int:
@@ -221,8 +224,9 @@ def message_of(account: str, facts: Collection[Fact]) -> Message:
     status = greatest.receipt.status
     outcome = OUTCOMES[status]
     webhooks = [fact for fact in facts if fact.source is Source.WEBHOOK]
-    outcomes = {fact.receipt.outcome for fact in facts}
-    priced = _first(ordered, "price")
+    receipts = [fact.receipt for fact in ordered]
+    outcomes = {receipt.outcome for receipt in receipts}
+    priced = _first(receipts, lambda receipt: None if receipt.price is None else receipt)
     return Message(
         account=account,
         message_id=greatest.receipt.message_id,
@@ -230,12 +234,12 @@ def message_of(account: str, facts: Collection[Fact]) -> Message:
         status=status,
         provider_status=greatest.receipt.provider_status,
         api=greatest.receipt.api,
-        channel=_value(ordered, "channel"),
-        to=_value(ordered, "to"),
-        sender=_value(ordered, "sender"),
-        client_ref=_value(ordered, "client_ref"),
-        network=_value(ordered, "network"),
-        code=_value([fact for fact in ordered if fact.receipt.status is status], "code"),
+        channel=_first(receipts, lambda receipt: receipt.channel),
+        to=_first(receipts, lambda receipt: receipt.to),
+        sender=_first(receipts, lambda receipt: receipt.sender),
+        client_ref=_first(receipts, lambda receipt: receipt.client_ref),
+        network=_first(receipts, lambda receipt: receipt.network),
+        code=_first(receipts, lambda receipt: receipt.code if receipt.status is status else None),
         conflict=Outcome.DELIVERED in outcomes and Outcome.FAILED in outcomes,
         verified=greatest.receipt.verified,
         receipts=len(webhooks),
@@ -245,9 +249,9 @@ def message_of(account: str, facts: Collection[Fact]) -> Message:
         final_at=None
         if outcome is Outcome.PENDING
         else _earliest(fact.received_at for fact in webhooks if fact.receipt.outcome is outcome),
-        price=priced.receipt.price if priced else None,
-        currency=priced.receipt.currency if priced else None,
-        segments=_value(ordered, "segments"),
+        price=priced.price if priced else None,
+        currency=priced.currency if priced else None,
+        segments=_first(receipts, lambda receipt: receipt.segments),
     )
 
 
@@ -268,13 +272,8 @@ def _copy_order(fact: Fact) -> tuple[bool, bytes]:
     return (facts.verified, hashlib.blake2b(msgspec.msgpack.encode(facts), digest_size=16).digest())
 
 
-def _first(ordered: Iterable[Fact], field: str) -> Fact | None:
-    return next((fact for fact in ordered if getattr(fact.receipt, field) is not None), None)
-
-
-def _value(ordered: Iterable[Fact], field: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - the field's own type
-    fact = _first(ordered, field)
-    return None if fact is None else getattr(fact.receipt, field)
+def _first(receipts: Iterable[Receipt], field: Callable[[Receipt], _T | None]) -> _T | None:
+    return next((value for receipt in receipts if (value := field(receipt)) is not None), None)
 
 
 def _earliest(moments: Iterable[datetime | None]) -> datetime | None:
@@ -287,5 +286,5 @@ def _digest(*parts: str) -> bytes:
 
 def _joined(*parts: str) -> bytes:
     """Parts told apart by their lengths, so that no two lists of parts join to the same bytes."""
-    encoded = [part.encode() for part in parts]
+    encoded = [part.encode(errors="surrogatepass") for part in parts]
     return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)

@@ -8,13 +8,15 @@ pages and SDKs are all taken: `count_total` and `total_count`, `items_number` an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from landed.domain.lifecycle import status_of
 from landed.domain.receipt import Api, Inbound, Receipt, Segment, Workflow
-from landed.vonage.request import object_of, text_of
+from landed.vonage.request import INTEGER_DIGITS_MAX, object_of, text_of
 from landed.vonage.values import count_of, iso, price_of, read_time
+
+if TYPE_CHECKING:
+    from landed.vonage.signing import Trust
 
 Fields = Mapping[str, object]
 Version = Literal["v1", "v0.1"]
@@ -40,7 +42,7 @@ def is_status(fields: Fields) -> bool:
     return "status" in fields
 
 
-def parse_status(fields: Fields, message_id: str, *, verified: bool, stale: bool, api_key: str | None) -> Receipt:
+def parse_status(fields: Fields, message_id: str, trust: Trust) -> Receipt:
     """A message status of any channel, known or not; what is odd loses only itself."""
     provider_status = text_of(fields.get("status")) or ""
     code, detail = _error(fields.get("error"))
@@ -66,14 +68,14 @@ def parse_status(fields: Fields, message_id: str, *, verified: bool, stale: bool
         segments=count,
         segment_receipts=segments,
         workflow=_workflow(fields.get("workflow")),
-        api_key=api_key,
-        verified=verified,
-        stale=stale,
+        api_key=trust.api_key,
+        verified=trust.verified,
+        stale=trust.stale,
         raw=fields,
     )
 
 
-def parse_inbound(fields: Fields, message_id: str, *, verified: bool, stale: bool, api_key: str | None) -> Inbound:
+def parse_inbound(fields: Fields, message_id: str, trust: Trust) -> Inbound:
     """An inbound message of any channel."""
     occurred_at, assumed = read_time(fields.get("timestamp"))
     content = object_of(object_of(fields.get("message")).get("content"))
@@ -87,9 +89,9 @@ def parse_inbound(fields: Fields, message_id: str, *, verified: bool, stale: boo
         sender=_party(fields.get("from")),
         occurred_at=occurred_at,
         zone_assumed=assumed,
-        api_key=api_key,
-        verified=verified,
-        stale=stale,
+        api_key=trust.api_key,
+        verified=trust.verified,
+        stale=trust.stale,
         raw=fields,
     )
 
@@ -189,12 +191,16 @@ def _error(value: object) -> tuple[str | None, str | None]:
 
 def _rendered_error(code: str | None, detail: str | None, version: Version) -> dict[str, object]:
     if version == "v0.1":
-        is_integer = code is not None and code.isascii() and code.isdigit() and not code.startswith("0")
-        error: dict[str, object] = {"code": int(code or 0) if is_integer else code, "reason": detail}
+        error: dict[str, object] = {"code": _integer_or_text(code), "reason": detail}
     else:
         url = None if code is None else f"https://developer.vonage.com/api-errors/messages#{code}"
         error = {"type": url, "title": code, "detail": detail}
     return {name: value for name, value in error.items() if value is not None}
+
+
+def _integer_or_text(code: str | None) -> int | str | None:
+    is_integer = code is not None and code.isascii() and code.isdigit() and len(code) <= INTEGER_DIGITS_MAX
+    return int(code or 0) if is_integer and str(int(code or 0)) == code else code
 
 
 def _segments(value: object) -> tuple[int | None, tuple[Segment, ...]]:
@@ -208,9 +214,7 @@ def _segments(value: object) -> tuple[int | None, tuple[Segment, ...]]:
 
 
 def _segment(value: Mapping[str, object]) -> Segment:
-    return Segment(
-        provider_status=text_of(value.get("status")) or "", occurred_at=read_time(value.get("timestamp"))[0]
-    )
+    return Segment(provider_status=text_of(value.get("status")) or "", occurred_at=read_time(value.get("timestamp"))[0])
 
 
 def _rendered_segments(receipt: Receipt) -> dict[str, object]:

@@ -8,19 +8,18 @@ body together, each name once and flat; without a signature the body, completed 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
-from enum import StrEnum
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from landed.domain.receipt import Inbound, Receipt
 from landed.errors import BadSignature, Unreadable
 from landed.vonage import messages, sms
-from landed.vonage.request import BLANKS, BYTE_ORDER_MARK, Request, as_fields, read_body, read_pairs, text_of
+from landed.vonage.request import Request, as_fields, read_body, read_pairs, text_of
 from landed.vonage.signing import (
     SIG,
+    Coverage,
     Keyring,
     Signed,
+    Trust,
     Windows,
     bearer_token,
     flat_json,
@@ -29,28 +28,13 @@ from landed.vonage.signing import (
     verify_sig,
 )
 
+if TYPE_CHECKING:
+    from datetime import datetime
+
 MESSAGE_ID_CHARACTERS_MAX = 256
 
 Fields = Mapping[str, object]
 Headers = Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
-
-
-class Coverage(StrEnum):
-    """What part of a request its signature covers, and so what part may be believed."""
-
-    NOTHING = "nothing"
-    BODY = "body"
-    PARAMETERS = "parameters"
-
-
-class Trust(msgspec.Struct, frozen=True, kw_only=True):
-    """What the gate found out about a request's signature; kept with it in the journal."""
-
-    coverage: Coverage = Coverage.NOTHING
-    verified: bool = False
-    stale: bool = False
-    api_key: str | None = None
-
 
 UNTRUSTED = Trust()
 
@@ -90,9 +74,7 @@ def parse(  # noqa: PLR0913 - the parts of an HTTP request, as every framework h
     return read(request, trust_in(signed, coverage, now, Windows()))
 
 
-def authenticate(
-    request: Request, keyring: Keyring, windows: Windows | None = None
-) -> tuple[Signed, Coverage] | None:
+def authenticate(request: Request, keyring: Keyring, windows: Windows | None = None) -> tuple[Signed, Coverage] | None:
     """Whose signature the request bears and what it covers; None when it bears none.
 
     Raises BadSignature when it bears one that does not hold. A bearer token is judged first, since
@@ -133,8 +115,10 @@ def read(request: Request, trust: Trust) -> tuple[Receipt | Inbound, ...]:
 def reads_as_sms(request: Request) -> bool:
     """Whether an unsigned request is one of the SMS API's forms and none of the Messages API's."""
     candidates = _believed(request, Coverage.NOTHING)
-    return bool(candidates) and all(_message_id(fields, sms.MESSAGE_ID_NAMES) for fields in candidates) and not any(
-        name in fields for fields in candidates for name in messages.MESSAGE_ID_NAMES
+    return (
+        bool(candidates)
+        and all(_message_id(fields, sms.MESSAGE_ID_NAMES) for fields in candidates)
+        and not any(name in fields for fields in candidates for name in messages.MESSAGE_ID_NAMES)
     )
 
 
@@ -162,23 +146,21 @@ def _all_pairs(request: Request) -> list[tuple[bytes, bytes]]:
     if not body.objects:
         return pairs + list(body.pairs)
     has_sig = any(name == SIG for name, _ in pairs) or any("sig" in fields for fields in body.objects)
-    text = request.body.removeprefix(BYTE_ORDER_MARK).strip(BLANKS)
-    return pairs + flat_json(text) if has_sig else []
+    return pairs + flat_json(body.json) if has_sig else []
 
 
 def _fact(fields: Fields, trust: Trust) -> Receipt | Inbound:
     for names, forms in _FORMS:
         if not any(name in fields for name in names):
             continue
+        parse_form = next((parse for is_form, parse in forms if is_form(fields)), None)
+        if parse_form is None:
+            continue
         message_id = _message_id(fields, names)
-        for is_form, parse_form in forms:
-            if is_form(fields):
-                if message_id is None:
-                    raise Unreadable("no-message-id", "It reads as one of Vonage's forms, but has no usable message id.")
-                return parse_form(
-                    fields, message_id, verified=trust.verified, stale=trust.stale, api_key=trust.api_key
-                )
-    raise Unreadable("unknown-form", "It is none of the forms in which Vonage reports: no message id with a status or content.")
+        if message_id is None:
+            raise Unreadable("no-message-id", "It reads as one of Vonage's forms, but has no usable message id.")
+        return parse_form(fields, message_id, trust)
+    raise Unreadable("unknown-form", "It is none of Vonage's forms: no message id with a status or content.")
 
 
 def _message_id(fields: Fields, names: Iterable[str]) -> str | None:
@@ -187,7 +169,12 @@ def _message_id(fields: Fields, names: Iterable[str]) -> str | None:
 
 
 def _bytes(text: str | bytes) -> bytes:
-    return text.encode(errors="surrogateescape") if isinstance(text, str) else bytes(text)
+    if not isinstance(text, str):
+        return bytes(text)
+    try:
+        return text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode(errors="replace")
 
 
 def _header_pairs(headers: Headers) -> Iterable[tuple[bytes, bytes]]:
@@ -196,7 +183,7 @@ def _header_pairs(headers: Headers) -> Iterable[tuple[bytes, bytes]]:
         yield _bytes(name), _bytes(value)
 
 
-_Form = tuple[Callable[[Fields], bool], Callable[..., Receipt | Inbound]]
+_Form = tuple[Callable[[Fields], bool], Callable[[Fields, str, Trust], Receipt | Inbound]]
 
 # By which names a form is known, then which of its kinds it is; the first that fits.
 _FORMS: tuple[tuple[tuple[str, ...], tuple[_Form, ...]], ...] = (

@@ -7,14 +7,19 @@ since receipts sent as JSON and read as an empty form were lost by others.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import re
 from decimal import Decimal, InvalidOperation
-from urllib.parse import unquote_to_bytes
+from typing import TYPE_CHECKING
 
 import msgspec
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
 FIELDS_MAX = 512
-INTEGER_DIGITS_MAX = 40
+BRACKETS_MAX = 256
+INTEGER_DIGITS_MAX = 18
+DECIMAL_DIGITS_MAX = 40
 BLANKS = b" \t\r\n"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -22,6 +27,9 @@ Pairs = list[tuple[bytes, bytes]]
 
 # Floats stay exact as Decimal; a number that even Decimal refuses goes the slow way.
 _json = msgspec.json.Decoder(float_hook=Decimal)
+_string = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_long_integer = re.compile(rb"[0-9]{%d}" % (INTEGER_DIGITS_MAX + 1))
+_escapes = re.compile(rb"(?:%[0-9A-Fa-f]{2})+")
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,9 +55,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):
-    """A decoded body: JSON objects, or the pairs of a form, or neither when nothing fits."""
+    """A decoded body: JSON objects and their JSON, or the pairs of a form, or neither when nothing fits."""
 
     objects: tuple[dict[str, object], ...] = ()
+    json: bytes = b""
     pairs: tuple[tuple[bytes, bytes], ...] = ()
 
 
@@ -59,15 +68,14 @@ def read_body(body: bytes) -> Body:
     if not text:
         return Body()
     if text[:1] in b"{[":
-        objects = _objects(text)
-        return Body(objects=objects) if objects else Body()
+        return _json_body(text)
     pairs = read_pairs(text)
     if len(pairs) == 1 and pairs[0][0][:1] == b"{":
         # JSON whose sender encoded it as the only name of a form.
         name, value = pairs[0]
-        objects = _objects(name + (b"=" + value if value else b""))
-        if objects:
-            return Body(objects=objects)
+        decoded = _json_body(name + (b"=" + value if value else b""))
+        if decoded.objects:
+            return decoded
     return Body(pairs=tuple(pairs))
 
 
@@ -92,14 +100,17 @@ def as_fields(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, object]:
 
 
 def text_of(value: object) -> str | None:
-    """A field's text: text and numbers as they are; anything else, or blank, is as if absent."""
+    """A field's text: text and numbers as they are; anything else, or blank, is as if absent.
+
+    A NUL, which not every database can keep, becomes the replacement character.
+    """
     if isinstance(value, str):
-        return value if value and not value.isspace() else None
+        return value.replace("\0", "\ufffd") if value and not value.isspace() else None
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         return None
     if isinstance(value, int):
-        return str(value) if abs(value) < 10**INTEGER_DIGITS_MAX else None
-    return format(value, "f") if value.is_finite() and abs(value.adjusted()) < INTEGER_DIGITS_MAX else None
+        return str(value)
+    return format(value, "f") if value.is_finite() and abs(value.adjusted()) < DECIMAL_DIGITS_MAX else None
 
 
 def object_of(value: object) -> Mapping[str, object]:
@@ -110,24 +121,42 @@ def object_of(value: object) -> Mapping[str, object]:
 def _unquote(encoded: bytes) -> bytes:
     if b"+" in encoded:
         encoded = encoded.replace(b"+", b" ")
-    return unquote_to_bytes(encoded) if b"%" in encoded else encoded
+    return _escapes.sub(_unescaped, encoded) if b"%" in encoded else encoded
 
 
-def _objects(text: bytes) -> tuple[dict[str, object], ...]:
-    try:
-        value = _json.decode(text)
-    except (msgspec.MsgspecError, UnicodeError, InvalidOperation):
-        value = _json_leniently(text)
-    except RecursionError:
-        return ()
+def _unescaped(escapes: re.Match[bytes]) -> bytes:
+    return bytes.fromhex(escapes[0].replace(b"%", b"").decode())
+
+
+def _json_body(text: bytes) -> Body:
+    # Python's own limit on nesting depends on who calls, so one body could be read today and not
+    # tomorrow. This limit is the same for everybody; brackets in text do not count.
+    if _brackets(text) > BRACKETS_MAX and _brackets(_string.sub(b"", text)) > BRACKETS_MAX:
+        return Body()
+    value = _json_value(text)
     values = value if isinstance(value, list) else [value]
-    return tuple(each for each in values if isinstance(each, dict))
+    objects = tuple(each for each in values if isinstance(each, dict))
+    return Body(objects=objects, json=text) if objects else Body()
+
+
+def _brackets(text: bytes) -> int:
+    return text.count(b"{") + text.count(b"[")
+
+
+def _json_value(text: bytes) -> object:
+    # An integer beyond 64 bits can be decoded, at a quadratic cost, but no longer encoded.
+    if _long_integer.search(text) is None:
+        try:
+            return _json.decode(text)
+        except (msgspec.MsgspecError, UnicodeError, InvalidOperation, RecursionError):
+            pass
+    return _json_leniently(text)
 
 
 def _json_leniently(text: bytes) -> object:
     """JSON with a bad byte, a lone surrogate or an impossible number: only that value is lost."""
     try:
-        value = json.loads(text.decode(errors="replace"), parse_float=_decimal, parse_int=_integer)
+        value = json.loads(text.decode(errors="replace"), parse_float=_decimal, parse_int=_integer, strict=False)
         return _without_surrogates(value)
     except (ValueError, RecursionError):
         return None

@@ -9,12 +9,12 @@ https://developer.vonage.com/en/getting-started/concepts/webhooks#signed-webhook
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import TypeVar
 
 import msgspec
@@ -77,6 +77,23 @@ class Signed(msgspec.Struct, frozen=True, kw_only=True):
         return self.made_at is None or not now - self.back <= self.made_at <= now + ahead
 
 
+class Coverage(StrEnum):
+    """What part of a request its signature covers, and so what part may be believed."""
+
+    NOTHING = "nothing"
+    BODY = "body"
+    PARAMETERS = "parameters"
+
+
+class Trust(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gate found out about a request's signature; kept with it in the journal."""
+
+    coverage: Coverage = Coverage.NOTHING
+    verified: bool = False
+    stale: bool = False
+    api_key: str | None = None
+
+
 class Keyring:
     """The accounts whose signatures we can check."""
 
@@ -93,9 +110,7 @@ class Keyring:
     def of(cls, secrets: str | Iterable[str] | Mapping[str, str | Iterable[str]]) -> Keyring:
         """From one secret, several, or a mapping from API key to either. An empty secret is refused."""
         if isinstance(secrets, Mapping):
-            accounts = [
-                Account(name=api_key, api_key=api_key, secrets=_secrets(several)) for api_key, several in secrets.items()
-            ]
+            accounts = [Account(name=key, api_key=key, secrets=_secrets(each)) for key, each in secrets.items()]
         else:
             accounts = [Account(name="default", secrets=_secrets(secrets))]
         if not accounts:
@@ -129,7 +144,7 @@ class _Header(msgspec.Struct, frozen=True):
 
 
 class _Claims(msgspec.Struct, frozen=True):
-    iat: int | float | None = None
+    iat: object = None
     iss: str = ""
     payload_hash: str = ""
     api_key: str | None = None
@@ -140,7 +155,6 @@ _claims = msgspec.json.Decoder(_Claims)
 _flat = json.JSONDecoder(object_pairs_hook=tuple, parse_int=str, parse_float=str)
 
 _T = TypeVar("_T")
-_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 def bearer_token(authorization: bytes | None) -> bytes | None:
@@ -162,10 +176,10 @@ def verify_jwt(token: bytes, body: bytes, keyring: Keyring, windows: Windows) ->
         if decoded.alg != "HS256" or decoded.crit is not None:
             raise BadSignature("algorithm", "The token is not signed with HS256, the one algorithm Vonage uses.")
     claims = _decoded(_claims, payload)
-    given = _base64(signature)
 
+    # Compared as text, since base64 has several spellings of the same bytes.
     def fits(_account: Account, secret: bytes) -> bool:
-        return hmac.compare_digest(hmac.digest(secret, signing_input, "sha256"), given)
+        return hmac.compare_digest(_token_signature(signing_input, secret), signature)
 
     account = _signer(keyring, claims.api_key, fits)
     if claims.iss != ISSUER:
@@ -173,9 +187,7 @@ def verify_jwt(token: bytes, body: bytes, keyring: Keyring, windows: Windows) ->
     digest = hashlib.sha256(body).hexdigest().encode()
     if not hmac.compare_digest(digest, claims.payload_hash.lower().encode()):
         raise BadSignature("body", "The body is not the one that the token was made for.")
-    return Signed(
-        account=account.name, api_key=claims.api_key, made_at=_made_at(claims.iat), back=windows.jwt_back
-    )
+    return Signed(account=account.name, api_key=claims.api_key, made_at=_made_at(claims.iat), back=windows.jwt_back)
 
 
 def verify_sig(params: Mapping[bytes, bytes], keyring: Keyring, windows: Windows) -> Signed:
@@ -186,7 +198,8 @@ def verify_sig(params: Mapping[bytes, bytes], keyring: Keyring, windows: Windows
 
     def fits(account: Account, secret: bytes) -> bool:
         methods = METHODS_BY_LENGTH.get(len(given), ()) if account.method is None else (account.method,)
-        return any([hmac.compare_digest(_digest(method, base, secret).encode(), given) for method in methods])
+        fitting = [hmac.compare_digest(_digest(method, base, secret).encode(), given) for method in methods]
+        return any(fitting)
 
     account = _signer(keyring, api_key, fits)
     return Signed(
@@ -236,7 +249,7 @@ def sign_sig(params: Mapping[str, str], secret: str, method: str = "md5hash") ->
     return digest if method == "md5hash" else digest.upper()
 
 
-def sign_jwt(
+def sign_jwt(  # noqa: PLR0913 - the claims of Vonage's token
     body: bytes, secret: str, *, issued_at: int, token_id: str, api_key: str | None, application_id: str | None = None
 ) -> str:
     """The token of a Messages API webhook; `issued_at` in Unix seconds."""
@@ -248,16 +261,15 @@ def sign_jwt(
         claims["application_id"] = application_id
     payload = base64.urlsafe_b64encode(msgspec.json.encode(claims)).rstrip(b"=")
     signing_input = JWT_HEADER + b"." + payload
-    signature = base64.urlsafe_b64encode(hmac.digest(secret.encode(), signing_input, "sha256")).rstrip(b"=")
-    return (signing_input + b"." + signature).decode()
+    return (signing_input + b"." + _token_signature(signing_input, secret.encode())).decode()
 
 
 def _secrets(secrets: str | Iterable[str]) -> tuple[bytes, ...]:
     several = [secrets] if isinstance(secrets, str) else list(secrets)
-    if not several or not all(several):
-        sentence = "A signature secret is empty, which would check nothing; pass None to say so on purpose."
+    if not several or not all(isinstance(secret, str) and secret.strip() for secret in several):
+        sentence = "A signature secret is empty or no text, which would check nothing; pass None to say so on purpose."
         raise SettingsError(sentence)
-    return tuple(secret.encode() for secret in several)
+    return tuple(secret.encode(errors="surrogateescape") for secret in several)
 
 
 def _signer(keyring: Keyring, api_key: str | None, fits: Callable[[Account, bytes], bool]) -> Account:
@@ -266,7 +278,8 @@ def _signer(keyring: Keyring, api_key: str | None, fits: Callable[[Account, byte
         raise BadSignature("account", "The request names an API key that is not configured.")
     for account in candidates:
         # Every secret is tried, so that the time tells nothing of which one fits.
-        if any([fits(account, secret) for secret in account.secrets]):
+        fitting = [fits(account, secret) for secret in account.secrets]
+        if any(fitting):
             return account
     raise BadSignature("wrong", "The signature was not made with a secret that is configured.")
 
@@ -277,19 +290,15 @@ def _digest(method: str, base: bytes, secret: bytes) -> str:
     return hmac.new(secret, base, method).hexdigest()
 
 
+def _token_signature(signing_input: bytes, secret: bytes) -> bytes:
+    return base64.urlsafe_b64encode(hmac.digest(secret, signing_input, "sha256")).rstrip(b"=")
+
+
 def _decoded(decoder: msgspec.json.Decoder[_T], encoded: bytes) -> _T:
     try:
-        return decoder.decode(_base64(encoded))
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        return decoder.decode(base64.urlsafe_b64decode(encoded + b"=" * (-len(encoded) % 4)))
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise BadSignature("malformed", "The bearer token's parts are not what Vonage sends.") from error
-
-
-def _base64(encoded: bytes) -> bytes:
-    try:
-        padded = encoded.translate(_URL_SAFE) + b"=" * (-len(encoded) % 4)
-        return binascii.a2b_base64(padded, strict_mode=True)
-    except binascii.Error as error:
-        raise BadSignature("malformed", "The bearer token is not encoded as base64url.") from error
 
 
 def _made_at(seconds: object) -> datetime | None:

@@ -7,11 +7,17 @@ Fields: https://developer.vonage.com/en/messaging/sms/guides/delivery-receipts
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from landed.domain.lifecycle import status_of
 from landed.domain.receipt import Api, Inbound, Receipt
 from landed.vonage.request import text_of
-from landed.vonage.values import price_of, read_scts, read_time, scts, spaced
+from landed.vonage.values import iso, price_of, read_scts, read_time, scts, spaced
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from landed.vonage.signing import Trust
 
 Fields = Mapping[str, object]
 
@@ -23,7 +29,7 @@ INBOUND_NAMES = ("text", "keyword", "type", "data", "udh", "msisdn")
 
 def is_receipt(fields: Fields) -> bool:
     """Whether this reports on a message of ours."""
-    return any(text_of(fields.get(name)) is not None for name in RECEIPT_NAMES)
+    return any(name in fields for name in RECEIPT_NAMES)
 
 
 def is_inbound(fields: Fields) -> bool:
@@ -31,7 +37,7 @@ def is_inbound(fields: Fields) -> bool:
     return any(name in fields for name in INBOUND_NAMES)
 
 
-def parse_receipt(fields: Fields, message_id: str, *, verified: bool, stale: bool, api_key: str | None) -> Receipt:
+def parse_receipt(fields: Fields, message_id: str, trust: Trust) -> Receipt:
     """A delivery receipt; what is odd loses only itself."""
     provider_status = text_of(fields.get("status")) or ""
     code = text_of(fields.get("err-code"))
@@ -52,14 +58,14 @@ def parse_receipt(fields: Fields, message_id: str, *, verified: bool, stale: boo
         pushed_at=pushed_at,
         zone_assumed=assumed or occurred_at is not None,
         price=price_of(fields.get("price")),
-        api_key=api_key or text_of(fields.get("api-key")),
-        verified=verified,
-        stale=stale,
+        api_key=trust.api_key or text_of(fields.get("api-key")),
+        verified=trust.verified,
+        stale=trust.stale,
         raw=fields,
     )
 
 
-def parse_inbound(fields: Fields, message_id: str, *, verified: bool, stale: bool, api_key: str | None) -> Inbound:
+def parse_inbound(fields: Fields, message_id: str, trust: Trust) -> Inbound:
     """An inbound SMS; one part of it where it came in several."""
     occurred_at, assumed = read_time(fields.get("message-timestamp"))
     return Inbound(
@@ -72,9 +78,9 @@ def parse_inbound(fields: Fields, message_id: str, *, verified: bool, stale: boo
         sender=text_of(fields.get("msisdn")),
         occurred_at=occurred_at,
         zone_assumed=assumed,
-        api_key=api_key or text_of(fields.get("api-key")),
-        verified=verified,
-        stale=stale,
+        api_key=trust.api_key or text_of(fields.get("api-key")),
+        verified=trust.verified,
+        stale=trust.stale,
         raw=fields,
     )
 
@@ -92,7 +98,7 @@ def render_receipt(receipt: Receipt) -> dict[str, str]:
         "err-code": receipt.code,
         "api-key": receipt.api_key,
         "client-ref": receipt.client_ref,
-        "message-timestamp": None if receipt.pushed_at is None else spaced(receipt.pushed_at),
+        "message-timestamp": _pushed(receipt.pushed_at, zone=not receipt.zone_assumed),
     }
     return {name: value for name, value in fields.items() if value is not None}
 
@@ -106,6 +112,12 @@ def render_inbound(inbound: Inbound) -> dict[str, str]:
         "text": inbound.text,
         "type": inbound.message_type,
         "api-key": inbound.api_key,
-        "message-timestamp": None if inbound.occurred_at is None else spaced(inbound.occurred_at),
+        "message-timestamp": _pushed(inbound.occurred_at, zone=not inbound.zone_assumed),
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _pushed(time: datetime | None, *, zone: bool) -> str | None:
+    if time is None:
+        return None
+    return iso(time) if zone else spaced(time)

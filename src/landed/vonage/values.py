@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from landed.vonage.request import text_of
 
-PRICE_CHARACTERS_MAX = 32
 TIME_CHARACTERS_MAX = 40
 COUNT_DIGITS_MAX = 4
 CENTURY = 2000
+
+# Narrower than Decimal, which also takes `1_000`, `1e9`, `NaN` and the digits of other scripts.
+_price = re.compile(r"[+-]?[0-9]{1,12}(?:\.[0-9]{0,16})?")
 
 
 def read_time(value: object) -> tuple[datetime | None, bool]:
@@ -33,23 +36,17 @@ def read_scts(value: object) -> datetime | None:
     text = text_of(value) or ""
     if len(text) not in (10, 12) or not (text.isascii() and text.isdigit()):
         return None
-    year, *rest = (int(text[at : at + 2]) for at in range(0, len(text), 2))
+    year, month, day, hour, minute, second = (int(text.ljust(12, "0")[at : at + 2]) for at in range(0, 12, 2))
     try:
-        return datetime(CENTURY + year, *rest, tzinfo=UTC)
+        return datetime(CENTURY + year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:
         return None
 
 
 def price_of(value: object) -> Decimal | None:
     """An exact price; text, or a number as a lenient sender may write it."""
-    text = text_of(value)
-    if text is None or len(text) > PRICE_CHARACTERS_MAX:
-        return None
-    try:
-        price = Decimal(text)
-    except InvalidOperation:
-        return None
-    return price if price.is_finite() and abs(price.adjusted()) < PRICE_CHARACTERS_MAX else None
+    text = (text_of(value) or "").strip()
+    return Decimal(text) if _price.fullmatch(text) else None
 
 
 def count_of(value: object) -> int | None:
