@@ -8,15 +8,13 @@ pages and SDKs are all taken: `count_total` and `total_count`, `items_number` an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from landed.domain.lifecycle import status_of
 from landed.domain.receipt import Api, Inbound, Receipt, Segment, Workflow
 from landed.vonage.request import INTEGER_DIGITS_MAX, object_of, text_of
+from landed.vonage.signing import Trust
 from landed.vonage.values import count_of, iso, price_of, read_time
-
-if TYPE_CHECKING:
-    from landed.vonage.signing import Trust
 
 Fields = Mapping[str, object]
 Version = Literal["v1", "v0.1"]

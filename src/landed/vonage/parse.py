@@ -8,7 +8,7 @@ body together, each name once and flat; without a signature the body, completed 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from datetime import datetime
 
 from landed.domain.receipt import Inbound, Receipt
 from landed.errors import BadSignature, Unreadable
@@ -27,9 +27,6 @@ from landed.vonage.signing import (
     verify_jwt,
     verify_sig,
 )
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 MESSAGE_ID_CHARACTERS_MAX = 256
 

@@ -7,17 +7,13 @@ Fields: https://developer.vonage.com/en/messaging/sms/guides/delivery-receipts
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from datetime import datetime
 
 from landed.domain.lifecycle import status_of
 from landed.domain.receipt import Api, Inbound, Receipt
 from landed.vonage.request import text_of
+from landed.vonage.signing import Trust
 from landed.vonage.values import iso, price_of, read_scts, read_time, scts, spaced
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from landed.vonage.signing import Trust
 
 Fields = Mapping[str, object]
 

@@ -46,7 +46,8 @@ def read_scts(value: object) -> datetime | None:
 def price_of(value: object) -> Decimal | None:
     """An exact price; text, or a number as a lenient sender may write it."""
     text = (text_of(value) or "").strip()
-    return Decimal(text) if _price.fullmatch(text) else None
+    # Decimal would write 0.00000000 as 0E-8.
+    return (Decimal(text) or Decimal(0)) if _price.fullmatch(text) else None
 
 
 def count_of(value: object) -> int | None:
