@@ -5,6 +5,7 @@ LandedError
 ├── Unreadable        the sender's: the request is none of Vonage's known forms
 ├── SettingsError     the operator's: a setting is wrong (exit 2)
 ├── SurroundingsError the machine's: port, disk, lock, data of another version (exit 3)
+│   ├── StoreUnable     the store cannot write now and rolled back: the fold waits and tries again
 │   ├── JournalBroken   the journal cannot say what is durable: its process ends
 │   └── JournalUnable   the journal cannot commit now and rolled back: answered 503, tried again
 └── FoldStopped       ours or the operator's: going on would skip or repeat records
@@ -42,6 +43,10 @@ class SettingsError(LandedError):
 
 class SurroundingsError(LandedError):
     """The machine said no: a port, a disk, a lock, a file of another version."""
+
+
+class StoreUnable(SurroundingsError):
+    """Nothing was written: the disk is full or another process holds the store."""
 
 
 class JournalBroken(SurroundingsError):

@@ -1,0 +1,1 @@
+"""The private port: what people and programs read over HTTP."""

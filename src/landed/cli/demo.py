@@ -1,0 +1,5 @@
+"""`landed demo`."""
+
+
+def demo() -> None:
+    """Demo."""

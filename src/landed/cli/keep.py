@@ -1,0 +1,43 @@
+"""Commands that keep the data in order."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import typer
+
+from landed.cli.options import Data
+
+PROGRESS_SECONDS = 0.5
+
+
+def rebuild(data: Data = None) -> None:
+    """Make the store's views again from the journal.
+
+    Needs the worker's place, so stop `landed serve` first. The old views stay until the new ones are whole.
+
+    Example: landed rebuild --data landed-data
+    """
+    from landed import run  # noqa: PLC0415
+    from landed.settings import load  # noqa: PLC0415
+
+    directory = load(data=data).data
+    if not run.journal_path(directory).exists():
+        typer.echo(f"There is no journal in {directory}, so there is nothing to make again.")
+        return
+    shown = time.monotonic()
+
+    def progress(position: int, last: int) -> None:
+        nonlocal shown
+        if sys.stderr.isatty() and time.monotonic() - shown > PROGRESS_SECONDS:
+            shown = time.monotonic()
+            typer.echo(f"\r{position:,} of {last:,} records ({100 * position // max(last, 1)} %)", nl=False, err=True)
+
+    tally = run.rebuild(directory, progress)
+    if sys.stderr.isatty():
+        typer.echo("\r", nl=False, err=True)
+    typer.echo(
+        f"Made again from {tally.received:,} requests: {tally.folded:,} new, {tally.duplicate:,} duplicate, "
+        f"{tally.unreadable:,} unreadable."
+    )

@@ -1,0 +1,91 @@
+"""`landed serve`: the real job."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from landed.cli.options import Data, ShowNumbers, configure_logging
+
+if TYPE_CHECKING:
+    from landed.run import Parent
+    from landed.settings import Settings
+
+
+def serve(  # noqa: PLR0913 - one argument an option
+    *,
+    host: Annotated[str | None, typer.Option(help="Address of the public port [0.0.0.0].")] = None,
+    port: Annotated[int | None, typer.Option(help="Public port: the webhooks [3000].")] = None,
+    private_port: Annotated[int | None, typer.Option(help="Private port: page, health, metrics [3001].")] = None,
+    data: Data = None,
+    role: Annotated[str | None, typer.Option(help="all, gate or worker [all].")] = None,
+    print_: Annotated[
+        str | None,
+        typer.Option("--print", help="pretty, json, raw or none [pretty on a terminal, else json].", metavar="MODE"),
+    ] = None,
+    show_numbers: ShowNumbers = False,
+    socket_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+    parent_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Receive delivery receipts, keep every one, and print each as it is understood.
+
+    Example: landed serve --port 3000 --print pretty
+    """
+    from landed import run  # noqa: PLC0415
+    from landed.settings import load  # noqa: PLC0415
+
+    configure_logging()
+    settings = load(
+        host=host,
+        port=port,
+        private_port=private_port,
+        data=data,
+        role=role,
+        print=print_,
+        show_numbers=show_numbers or None,
+    )
+    if settings.role == "all":
+        raise typer.Exit(run.run_parent(settings, lambda parent: announce(settings, parent)))
+    run.prepare(settings.data)
+    if settings.role == "gate":
+        listening = _listening(socket_fd) or run.listen(settings.host, settings.port, "--port")
+        raise typer.Exit(run.run_gate(settings, listening, parent_fd))
+    listening = _listening(socket_fd) or run.listen(settings.private_host, settings.private_port, "--private-port")
+    raise typer.Exit(_work(settings, listening, parent_fd))
+
+
+def announce(settings: Settings, parent: Parent) -> None:
+    """Say where landed listens, and what a person should know now."""
+    from landed import __version__, run  # noqa: PLC0415
+    from landed.gate.judge import ANSWERS  # noqa: PLC0415
+
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104 - compared, not bound
+    checked = run.keyring(settings).has_secrets
+    lines = [f"landed {__version__}"]
+    lines += [f"  webhook     http://{host}:{parent.port}{path}" for path in ANSWERS]
+    lines += [f"  private     http://{settings.private_host}:{parent.private_port}/", f"  data        {settings.data}"]
+    if checked:
+        lines.append("  signatures  checked")
+    else:
+        lines.append(
+            "  signatures  NOT checked: everything is taken as unverified until VONAGE_SIGNATURE_SECRET is set"
+        )
+    typer.echo("\n".join(lines), err=True)
+
+
+def _listening(number: int | None) -> socket.socket | None:
+    return None if number is None else socket.socket(fileno=number)
+
+
+def _work(settings: Settings, listening: socket.socket, parent_fd: int | None) -> int:
+    from landed import run  # noqa: PLC0415
+    from landed.cli.printing import Printer, mode_for  # noqa: PLC0415
+
+    mode = mode_for(settings.print, sys.stdout)
+    if mode == "none":
+        return run.run_worker(settings, listening, parent_fd, None)
+    with Printer(sys.stdout, mode, show_numbers=settings.show_numbers) as printer:
+        return run.run_worker(settings, listening, parent_fd, printer.heard)

@@ -1,0 +1,83 @@
+"""The records of the journal, by kind. Each has the id that its writer gave it and its append time.
+
+Records are msgpack arrays: a later version may add fields at the end, with defaults, and never
+takes one away.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import count
+
+import msgspec
+
+
+class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="request"):
+    """One HTTP request that the gate kept, as it came, with the gate's verdict and its answer.
+
+    Times are microseconds since 1970. `received_us` differs from `at_us` only when a person or a
+    mended secret let the request in later.
+    """
+
+    id: bytes
+    at_us: int
+    received_us: int
+    account: str
+    api_key: str | None
+    coverage: str
+    verified: bool
+    stale: bool
+    answer: int
+    method: str
+    path: str
+    query: bytes
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+    peer: str = ""
+
+
+class SentRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="sent"):
+    """The sending side's own word that it sent a message; it may come before or after receipts."""
+
+    id: bytes
+    at_us: int
+    account: str
+    message_id: str
+    api: str
+    channel: str
+    to: str | None
+    sender: str | None
+    client_ref: str | None
+    sent_us: int
+
+
+class TickRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="tick"):
+    """A gate that is able to commit says so; gaps between ticks are our own outage."""
+
+    id: bytes
+    at_us: int
+
+
+Record = RequestRecord | SentRecord | TickRecord
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
+
+encode = _encoder.encode
+
+
+def decode(data: bytes) -> Record:
+    """A record from its bytes; raises msgspec.MsgspecError for bytes that are none."""
+    return _decoder.decode(data)
+
+
+class Ids:
+    """Record ids: random for the process, counted within it; 16 bytes."""
+
+    def __init__(self) -> None:
+        self._process = os.urandom(10)
+        self._count = count()
+
+    def next(self) -> bytes:
+        """An id that nobody else gives."""
+        return self._process + next(self._count).to_bytes(6, "big")

@@ -1,0 +1,91 @@
+"""The embedded journal: one append-only SQLite table, as fast as a hand-written file (measured).
+
+WAL with synchronous=FULL, so a commit is on disk before it returns. Several processes may append.
+AUTOINCREMENT, so that a position is never given twice, even after its record was retired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from landed.errors import JournalBroken, JournalUnable
+from landed.sqlite import BUSY_MS, open_file
+
+FILE = "journal.db"
+APPLICATION_ID = 0x6C6E646A
+ROWS_A_STATEMENT = 128
+# The worker checkpoints; an appender does it only when no worker did for about 64 MiB.
+WAL_PAGES_MAX = 16_384
+
+MIGRATIONS = (
+    """
+    CREATE TABLE record (position INTEGER PRIMARY KEY AUTOINCREMENT, data BLOB NOT NULL) STRICT;
+    CREATE TABLE journal (epoch TEXT NOT NULL) STRICT;
+    INSERT INTO journal (epoch) VALUES (lower(hex(randomblob(16))));
+    """,
+)
+
+
+class SqliteJournal:
+    """A journal in one SQLite file. A connection belongs to one thread at a time."""
+
+    def __init__(self, path: Path, *, busy_ms: int = BUSY_MS) -> None:
+        self.path = path
+        self._db = open_file(
+            path, application_id=APPLICATION_ID, migrations=MIGRATIONS, synchronous="full", busy_ms=busy_ms
+        )
+        self._db.wal_autocheckpoint(WAL_PAGES_MAX)
+        self._epoch: str = self._db.execute("SELECT epoch FROM journal").get
+
+    @property
+    def epoch(self) -> str:
+        """The random name of this very journal."""
+        return self._epoch
+
+    def append(self, records: Sequence[bytes]) -> int:
+        """Make encoded records durable, all or none, and give the position of the last."""
+        with self._durably():
+            if len(records) <= ROWS_A_STATEMENT:
+                self._insert(records)
+            else:
+                with self._db:
+                    for start in range(0, len(records), ROWS_A_STATEMENT):
+                        self._insert(records[start : start + ROWS_A_STATEMENT])
+        return self._db.last_insert_rowid()
+
+    def read(self, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """Up to `limit` records behind that position, oldest first, with their positions."""
+        query = "SELECT position, data FROM record WHERE position > ? ORDER BY position LIMIT ?"
+        rows: list[Any] = self._db.execute(query, (after, limit)).fetchall()
+        return rows
+
+    def last_position(self) -> int:
+        """The highest position ever given; 0 before the first record."""
+        last: int = self._db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'record'").get
+        return last
+
+    def checkpoint(self) -> None:
+        """Move what is in the WAL into the file, as far as nobody is in the way."""
+        self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def _insert(self, records: Sequence[bytes]) -> None:
+        rows = ",".join(["(?)"] * len(records))
+        self._db.execute(f"INSERT INTO record (data) VALUES {rows}", records)  # noqa: S608 - placeholders only
+
+    @contextmanager
+    def _durably(self) -> Iterator[None]:
+        try:
+            yield
+        except (apsw.FullError, apsw.BusyError, apsw.ReadOnlyError, apsw.CantOpenError) as error:
+            raise JournalUnable(f"The journal {self.path} cannot take records now: {error}.") from error
+        except apsw.Error as error:
+            raise JournalBroken(f"The journal {self.path} failed while writing: {error}.") from error

@@ -1,0 +1,400 @@
+"""Composition: the one room that knows every door. Starts the processes and wires their parts.
+
+`landed serve` is a small parent that owns the listening sockets and starts two children, gate and
+worker, because CPython's lock makes one process do both badly. A child that dies is started again;
+one that exits with 2 or 3 (wrong settings, wrong surroundings) ends the parent with the same. The
+children hold the read end of a pipe whose write end is the parent's: when the parent is gone, however
+it went, they leave too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import IO
+
+import structlog
+import uvicorn
+import uvloop
+
+from landed import __version__
+from landed.api.app import Health, create_app
+from landed.errors import JournalBroken, LandedError, SettingsError, SurroundingsError
+from landed.gate.http import Gate
+from landed.gate.judge import ANSWERS, Judge
+from landed.journal.sqlite import FILE as JOURNAL_FILE
+from landed.journal.sqlite import SqliteJournal
+from landed.settings import Settings
+from landed.store import Tally
+from landed.store.sqlite import FILE as STORE_FILE
+from landed.store.sqlite import SqliteReader, SqliteStore
+from landed.vonage.signing import Account, Keyring, Windows
+from landed.worker.fold import Fold, Heard
+from landed.worker.loop import FoldLoop
+
+EXIT_DONE = 0
+EXIT_NO = 1
+EXIT_SETTINGS = 2
+EXIT_SURROUNDINGS = 3
+
+LOCK_FILE = "worker.lock"
+REBUILD_FILE = "rebuild.db"
+BACKLOG = 2_048
+
+TEND_SECONDS = 0.1
+STOP_SECONDS = 5.0
+GATE_DRAIN_SECONDS = 1.5
+BACK_OFF_FIRST_SECONDS = 0.2
+BACK_OFF_LAST_SECONDS = 30.0
+STEADY_SECONDS = 60.0
+
+log = structlog.get_logger("landed")
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code that belongs to an error."""
+    if isinstance(error, SettingsError):
+        return EXIT_SETTINGS
+    return EXIT_SURROUNDINGS if isinstance(error, LandedError) else EXIT_NO
+
+
+def journal_path(data: Path) -> Path:
+    """Where the embedded journal is."""
+    return data / JOURNAL_FILE
+
+
+def store_path(data: Path) -> Path:
+    """Where the embedded store is."""
+    return data / STORE_FILE
+
+
+def prepare(data: Path) -> None:
+    """Make the directory and its files, or bring them to this version; SurroundingsError if it cannot be."""
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        probe = data / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise SurroundingsError(
+            f"The data directory {data} cannot be written ({error.strerror}): name another with --data."
+        ) from error
+    SqliteJournal(journal_path(data)).close()
+    SqliteStore(store_path(data)).close()
+
+
+def keyring(settings: Settings) -> Keyring:
+    """The accounts whose signatures are checked: the usual one first, then each `[[account]]`."""
+    accounts = []
+    if settings.signature_secret or settings.api_key or not settings.account:
+        accounts.append(
+            Account(
+                name="default",
+                api_key=settings.api_key,
+                secrets=tuple(secret.get_secret_value().encode() for secret in settings.signature_secret),
+                method=settings.signature_method,
+            )
+        )
+    for account in settings.account:
+        secrets = tuple(secret.get_secret_value().encode() for secret in account.signature_secret)
+        accounts.append(
+            Account(name=account.name, api_key=account.api_key, secrets=secrets, method=account.signature_method)
+        )
+    return Keyring(accounts)
+
+
+def listen(host: str, port: int, option: str) -> socket.socket:
+    """A listening socket, or one sentence that says who is in the way."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(BACKLOG)
+    except OSError as error:
+        raise SurroundingsError(
+            f"Port {port} on {host} cannot be used ({error.strerror}): stop what listens there, or choose another "
+            f"with {option}."
+        ) from error
+    return listening
+
+
+@contextmanager
+def only_worker(data: Path) -> Iterator[None]:
+    """Hold the worker's lock: one fold at a time may write to a store."""
+    with (data / LOCK_FILE).open("a+") as file:
+        _lock(file, data)
+        yield
+
+
+def _lock(file: IO[str], data: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise SurroundingsError(
+            f"Another worker runs on {data}: stop it first, or name another directory with --data."
+        ) from error
+
+
+class Parent:
+    """Owns the listening sockets and tends the children."""
+
+    def __init__(self, settings: Settings, *, environment: Mapping[str, str] | None = None) -> None:
+        prepare(settings.data)
+        with only_worker(settings.data):
+            pass
+        self.public = listen(settings.host, settings.port, "--port")
+        self.private = listen(settings.private_host, settings.private_port, "--private-port")
+        self._settings = settings
+        self._environment = dict(os.environ if environment is None else environment)
+        self._alive_read, self._alive_write = os.pipe()
+        self.children = [_Child("gate"), _Child("worker")]
+
+    @property
+    def port(self) -> int:
+        """The public port in use."""
+        port: int = self.public.getsockname()[1]
+        return port
+
+    @property
+    def private_port(self) -> int:
+        """The private port in use."""
+        port: int = self.private.getsockname()[1]
+        return port
+
+    def start(self) -> None:
+        """Start the children."""
+        for child in self.children:
+            self._start(child)
+
+    def tend(self) -> int | None:
+        """Start again what died; the exit code when there is no use in going on."""
+        for child in self.children:
+            code = child.process.poll() if child.process is not None else None
+            if code in (EXIT_SETTINGS, EXIT_SURROUNDINGS):
+                return code
+            if code is not None:
+                child.process = None
+                child.lived = time.monotonic() - child.started
+                child.back_off()
+                log.warning("child.died", child=child.name, code=code, again_in_seconds=child.wait_seconds)
+            elif child.process is None and time.monotonic() >= child.start_at:
+                self._start(child)
+        return None
+
+    def stop(self) -> None:
+        """Stop the gate, let the worker fold what it took, and leave; within five seconds."""
+        deadline = time.monotonic() + STOP_SECONDS - 0.5
+        for child in self.children:
+            if child.process is None:
+                continue
+            child.process.send_signal(signal.SIGTERM)
+            try:
+                child.process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                log.warning("child.killed", child=child.name)
+                child.process.kill()
+                child.process.wait()
+        self.public.close()
+        self.private.close()
+        os.close(self._alive_write)
+        os.close(self._alive_read)
+
+    def _start(self, child: _Child) -> None:
+        listening = self.public if child.name == "gate" else self.private
+        settings = self._settings
+        arguments = [sys.executable, "-m", "landed", "serve", "--role", child.name, "--data", str(settings.data)]
+        arguments += ["--socket-fd", str(listening.fileno()), "--parent-fd", str(self._alive_read)]
+        arguments += ["--host", settings.host, "--port", str(self.port), "--private-port", str(self.private_port)]
+        arguments += ["--print", settings.print] if settings.print is not None else []
+        arguments += ["--show-numbers"] if settings.show_numbers else []
+        # A group of its own, so that Ctrl-C reaches the parent alone and the order of leaving is ours.
+        child.process = subprocess.Popen(  # noqa: S603 - our own program
+            arguments,
+            pass_fds=(listening.fileno(), self._alive_read),
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            process_group=0,
+        )
+        child.started = time.monotonic()
+
+
+class _Child:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.process: subprocess.Popen[bytes] | None = None
+        self.started = 0.0
+        self.lived = 0.0
+        self.start_at = 0.0
+        self.wait_seconds = 0.0
+
+    def back_off(self) -> None:
+        """Wait longer each time, and anew after it was steady for a while."""
+        steady = self.lived > STEADY_SECONDS or not self.wait_seconds
+        self.wait_seconds = BACK_OFF_FIRST_SECONDS if steady else min(self.wait_seconds * 2, BACK_OFF_LAST_SECONDS)
+        self.start_at = time.monotonic() + self.wait_seconds
+
+
+def run_parent(settings: Settings, announce: Callable[[Parent], None]) -> int:
+    """Run gate and worker until told to stop; the exit code."""
+    stopping: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _frame: stopping.append(received))
+    parent = Parent(settings)
+    parent.start()
+    announce(parent)
+    code: int | None = None
+    while not stopping and code is None:
+        time.sleep(TEND_SECONDS)
+        code = parent.tend()
+    parent.stop()
+    return code or EXIT_DONE
+
+
+def run_gate(settings: Settings, listening: socket.socket, parent_fd: int | None) -> int:
+    """The gate's process; the exit code."""
+    return uvloop.run(_gate(settings, listening, parent_fd))
+
+
+def run_worker(settings: Settings, listening: socket.socket, parent_fd: int | None, heard: Heard | None) -> int:
+    """The worker's process; the exit code."""
+    with only_worker(settings.data):
+        return uvloop.run(_worker(settings, listening, parent_fd, heard))
+
+
+def rebuild(data: Path, progress: Callable[[int, int], None]) -> Tally:
+    """Make the views again from the journal, beside the old ones, and put them in place at once.
+
+    `progress` is told, after each batch, the position folded and the last one.
+    """
+    with only_worker(data):
+        built = data / REBUILD_FILE
+        _remove(built)
+        try:
+            journal, fresh = SqliteJournal(journal_path(data)), SqliteStore(built)
+            fold = Fold(journal, fresh)
+            while fold.step():
+                progress(fold.progress.position, journal.last_position())
+            fresh.close()
+            store = SqliteStore(store_path(data))
+            store.replace_views(built)
+            store.close()
+            journal.close()
+        finally:
+            _remove(built)
+    return fold.progress.tally
+
+
+def _remove(database: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        database.with_name(database.name + suffix).unlink(missing_ok=True)
+
+
+async def _gate(settings: Settings, listening: socket.socket, parent_fd: int | None) -> int:
+    journal = SqliteJournal(journal_path(settings.data))
+    failures: list[JournalBroken] = []
+    stop = _stop_event(parent_fd)
+
+    def broken(error: JournalBroken) -> None:
+        failures.append(error)
+        log.critical("journal.broken", error=str(error))
+        stop.set()
+
+    windows = Windows(
+        jwt_back=timedelta(hours=settings.jwt_window_hours),
+        sig_back=timedelta(hours=settings.sig_window_hours),
+        ahead=timedelta(minutes=settings.ahead_minutes),
+    )
+    gate = Gate(journal, Judge(keyring(settings), windows), settings.limits, broken=broken)
+    server = await asyncio.get_running_loop().create_server(gate.protocol, sock=listening, backlog=BACKLOG)
+    await stop.wait()
+    server.close()
+    await gate.stop(0 if failures else GATE_DRAIN_SECONDS)
+    journal.close()
+    return EXIT_NO if failures else EXIT_DONE
+
+
+async def _worker(settings: Settings, listening: socket.socket, parent_fd: int | None, heard: Heard | None) -> int:
+    loop = asyncio.get_running_loop()
+    failures: list[BaseException] = []
+    stop = _stop_event(parent_fd)
+
+    def failed(error: BaseException) -> None:
+        failures.append(error)
+        loop.call_soon_threadsafe(stop.set)
+
+    fold = FoldLoop(
+        lambda: SqliteJournal(journal_path(settings.data)),
+        lambda: SqliteStore(store_path(settings.data)),
+        heard,
+        failed,
+    )
+    fold.start()
+    app = create_app(
+        lambda: _health(settings.data, fold),
+        version=__version__,
+        facts=_page_facts(settings),
+        host=settings.private_host,
+    )
+    server = _Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1))
+    serving = loop.create_task(server.serve(sockets=[listening]))
+    await stop.wait()
+    server.should_exit = True
+    await asyncio.to_thread(fold.stop)
+    await serving
+    for error in failures:
+        log.critical("fold.stopped", error=str(error))
+    return max((exit_code(error) for error in failures), default=EXIT_DONE)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: the worker stops its parts in its own order."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _health(data: Path, fold: FoldLoop) -> Health:
+    reader = SqliteReader(store_path(data))
+    try:
+        progress = reader.progress()
+        outcomes = {str(outcome): count for outcome, count in reader.outcomes().items()}
+    finally:
+        reader.close()
+    return Health(
+        folding=fold.is_alive,
+        position=progress.position if progress else 0,
+        behind=fold.behind,
+        tally=progress.tally if progress else Tally(),
+        outcomes=outcomes,
+    )
+
+
+def _page_facts(settings: Settings) -> Mapping[str, str]:
+    checked = "checked" if keyring(settings).has_secrets else "not checked: no signature secret is set"
+    facts = {"Signatures": checked, "Data": str(settings.data.absolute())}
+    return facts | {f"Webhook {number}": path for number, path in enumerate(ANSWERS, 1)}
+
+
+def _stop_event(parent_fd: int | None) -> asyncio.Event:
+    """Set by SIGTERM, by Ctrl-C, or when the parent is gone."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if parent_fd is not None:
+        loop.add_reader(parent_fd, stop.set)
+    return stop

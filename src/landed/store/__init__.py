@@ -1,0 +1,132 @@
+"""The store: what we know of each message. Everything a person or program reads, it reads here.
+
+*Views* (messages, receipts, inbound, unreadable, fold) come from the journal alone; *state* is ours,
+and a rebuild never touches it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from landed.domain.lifecycle import Fact, Message
+from landed.domain.receipt import Inbound
+
+MessageKey = tuple[str, str]
+"""Account and message id."""
+
+
+class Kept(msgspec.Struct):
+    """A fact and where it stands: its row, and the journal record that said it."""
+
+    row: int
+    position: int
+    fact: Fact
+
+
+class Known(msgspec.Struct):
+    """All that the store has of one message: its row (None before the first save) and its facts."""
+
+    row: int | None
+    facts: dict[bytes, Kept]
+
+
+class KeptInbound(msgspec.Struct, frozen=True, kw_only=True):
+    """An inbound message as it is kept."""
+
+    key: bytes
+    position: int
+    received_at: datetime
+    account: str
+    inbound: Inbound
+
+
+class Tally(msgspec.Struct, kw_only=True):
+    """The ledger: of the `request` records folded, how many were what. Counts of records."""
+
+    received: int = 0
+    folded: int = 0
+    duplicate: int = 0
+    unreadable: int = 0
+
+    @property
+    def is_even(self) -> bool:
+        """Whether nothing was lost or counted twice."""
+        return self.received == self.folded + self.duplicate + self.unreadable
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far which journal has been folded, the append time of the last record, and the ledger."""
+
+    epoch: str
+    position: int
+    at: datetime | None
+    tally: Tally
+
+
+class Changes(msgspec.Struct, kw_only=True):
+    """What one batch of records changed; written in one transaction with the position."""
+
+    messages: list[tuple[int, Message]] = []
+    facts: list[tuple[int, Kept]] = []
+    inbound: list[KeptInbound] = []
+    unreadable: list[tuple[int, datetime, str]] = []
+    tally: Tally = msgspec.field(default_factory=Tally)
+
+
+class Store(Protocol):
+    """What every store does for the fold; one conformance suite holds all of them to it."""
+
+    def progress(self, epoch: str) -> Progress:
+        """How far this journal has been folded; a store that never saw any begins with it."""
+
+    def transaction(self) -> AbstractContextManager[object]:
+        """All that is done within is written at once or not at all."""
+
+    def load(self, keys: Collection[MessageKey]) -> dict[MessageKey, Known]:
+        """What is known of these messages; one that is not known is not in the answer."""
+
+    def has_inbound(self, key: bytes) -> bool:
+        """Whether an inbound message with this key is kept."""
+
+    def next_rows(self) -> tuple[int, int]:
+        """The rows that the next new message and the next new receipt take."""
+
+    def save(self, changes: Changes, *, epoch: str, before: int, position: int, at: datetime) -> None:
+        """Write the changes and move the position from `before`; FoldStopped when it is not there."""
+
+    def close(self) -> None:
+        """Let go of the files."""
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which messages to list. `status` matches our word or Vonage's; times are of the first sight."""
+
+    outcome: str | None = None
+    status: str | None = None
+    channel: str | None = None
+    network: str | None = None
+    to: str | None = None
+    client_ref: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class Reader(Protocol):
+    """What people and programs read."""
+
+    def messages(self, wanted: Filter, *, limit: int, after: str | None = None) -> list[Message]:
+        """Messages newest first, at most `limit`, from behind the message with the id `after`."""
+
+    def find(self, reference: str, *, limit: int) -> list[Message]:
+        """Messages with that id, or else with that client reference, newest first."""
+
+    def facts(self, message: Message) -> Sequence[Kept]:
+        """Everything said of one message, in no order."""
+
+    def receipts_after(self, row: int, limit: int) -> Iterable[tuple[Kept, Message]]:
+        """Receipts in the order in which they were folded, with their messages as they stand."""

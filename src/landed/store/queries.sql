@@ -1,0 +1,70 @@
+-- name: messages_by_key
+SELECT {message_columns} FROM message WHERE generation = :generation AND key IN (SELECT value FROM json_each(:keys));
+
+-- name: receipts_by_message
+SELECT {receipt_columns} FROM receipt WHERE message IN (SELECT value FROM json_each(:messages));
+
+-- name: has_inbound
+SELECT EXISTS (SELECT 1 FROM inbound WHERE key = :key);
+
+-- name: save_messages
+INSERT INTO message ({message_columns}) VALUES {rows}
+ON CONFLICT (id) DO UPDATE SET
+    outcome = excluded.outcome, status = excluded.status, provider_status = excluded.provider_status,
+    api = excluded.api, channel = excluded.channel, recipient = excluded.recipient, sender = excluded.sender,
+    client_ref = excluded.client_ref, network = excluded.network, code = excluded.code,
+    conflict = excluded.conflict, verified = excluded.verified, receipts = excluded.receipts,
+    seen_us = excluded.seen_us, sent_us = excluded.sent_us, first_us = excluded.first_us,
+    final_us = excluded.final_us, price = excluded.price, currency = excluded.currency,
+    segments = excluded.segments;
+
+-- name: save_receipts
+INSERT OR REPLACE INTO receipt ({receipt_columns}) VALUES {rows};
+
+-- name: save_inbound
+INSERT INTO inbound ({inbound_columns}) VALUES {rows}
+ON CONFLICT (key) DO UPDATE SET copies = copies + 1, received_us = min(received_us, excluded.received_us);
+
+-- name: save_unreadable
+INSERT INTO unreadable (position, received_us, reason) VALUES {rows};
+
+-- name: progress
+SELECT epoch, position, at_us, received, folded, duplicate, unreadable FROM fold;
+
+-- name: begin_progress
+INSERT INTO fold VALUES (1, :epoch, 0, 0, 0, 0, 0, 0) ON CONFLICT (one) DO NOTHING;
+
+-- name: move_progress
+UPDATE fold SET position = :position, at_us = :at_us, received = received + :received, folded = folded + :folded,
+    duplicate = duplicate + :duplicate, unreadable = unreadable + :unreadable
+WHERE epoch = :epoch AND position = :before;
+
+-- name: list_messages
+SELECT {message_columns} FROM message
+WHERE seen_us >= :since AND seen_us < :until AND (seen_us, id) < (:before_us, :before_id)
+    AND (:outcome IS NULL OR outcome = :outcome)
+    AND (:status IS NULL OR status = :status OR provider_status = :status)
+    AND (:channel IS NULL OR channel = :channel)
+    AND (:network IS NULL OR network = :network)
+    AND (:recipient IS NULL OR recipient = :recipient)
+    AND (:client_ref IS NULL OR client_ref = :client_ref)
+ORDER BY seen_us DESC, id DESC LIMIT :limit;
+
+-- name: messages_by_id
+SELECT {message_columns} FROM message WHERE generation = :generation AND key = :key AND message_id = :message_id;
+
+-- name: messages_by_client_ref
+SELECT {message_columns} FROM message WHERE generation = :generation AND client_ref = :client_ref
+ORDER BY id DESC LIMIT :limit;
+
+-- name: message_by_row
+SELECT {message_columns} FROM message WHERE id = :id;
+
+-- name: receipts_after
+SELECT {receipt_columns} FROM receipt WHERE id > :after ORDER BY id LIMIT :limit;
+
+-- name: newest
+SELECT (SELECT coalesce(max(id), 0) FROM message), (SELECT coalesce(max(id), 0) FROM receipt);
+
+-- name: outcomes
+SELECT outcome, count(*) FROM message GROUP BY outcome;

@@ -1,0 +1,453 @@
+"""The embedded store: one SQLite file. SQL is in `queries.sql`, by name; its shape in `migrations`.
+
+Statements take many rows at once: beside a busy thread, row-by-row execution lets go of Python's
+lock at each row and falls to a hundredth of its rate (measured). Messages are looked up by a 64-bit
+hash within *generations* of 2^20 messages, newest first, so that the random keys of new messages
+touch a bounded part of the index however much is stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from decimal import Decimal
+from functools import cache
+from importlib.resources import files
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+
+from landed.domain.lifecycle import Fact, Message, Source, microseconds, moment
+from landed.domain.receipt import Api, Outcome, Receipt, Segment, Status, Workflow
+from landed.errors import FoldStopped, StoreUnable
+from landed.sqlite import open_file, open_to_read
+from landed.store import Changes, Filter, Kept, KeptInbound, Known, MessageKey, Progress, Tally
+
+FILE = "store.db"
+APPLICATION_ID = 0x6C6E6473
+GENERATION_BITS = 20
+ROWS_A_STATEMENT = 64
+# Bigger than SQLite's own 1,000, since each batch touches many pages; bounded, since it stalls.
+WAL_PAGES_MAX = 4_096
+VIEWS = ("message", "receipt", "inbound", "unreadable", "fold")
+
+ALWAYS_US = -(2**63)
+NEVER_US = 2**63 - 1
+
+MESSAGE_COLUMNS = (
+    "id, generation, key, account, message_id, outcome, status, provider_status, api, channel, recipient, sender, "
+    "client_ref, network, code, conflict, verified, receipts, seen_us, sent_us, first_us, final_us, price, currency, "
+    "segments"
+)
+RECEIPT_COLUMNS = (
+    "id, message, key, position, source, copies, received_us, api, channel, status, provider_status, code, network, "
+    "recipient, sender, client_ref, occurred_us, pushed_us, zone_assumed, price, currency, segments, api_key, verified, "
+    "stale, more"
+)
+INBOUND_COLUMNS = (
+    "key, position, copies, received_us, account, message_id, api, channel, message_type, text, recipient, sender, "
+    "occurred_us, zone_assumed, api_key, verified, stale"
+)
+
+Row = tuple[Any, ...]
+
+
+class _More(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The seldom fields of a receipt, as JSON in one column."""
+
+    detail: str | None = None
+    segments: tuple[Segment, ...] = ()
+    workflow: Workflow | None = None
+
+
+_more = msgspec.json.Decoder(_More)
+_NOTHING_MORE = _More()
+
+
+class SqliteStore:
+    """The writing side: for the fold alone."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        # NORMAL is enough for views: after a power cut the fold goes on from the position it finds.
+        self._db = open_file(path, application_id=APPLICATION_ID, migrations=migrations(), synchronous="normal")
+        self._db.wal_autocheckpoint(WAL_PAGES_MAX)
+        self._sql = queries()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is done within is written at once or not at all. StoreUnable: not at all."""
+        try:
+            with self._db:
+                yield
+        except (apsw.FullError, apsw.BusyError, apsw.ReadOnlyError, apsw.CantOpenError) as error:
+            raise StoreUnable(f"The store {self.path} cannot be written now: {error}.") from error
+
+    def progress(self, epoch: str) -> Progress:
+        """How far this journal has been folded; FoldStopped when the store belongs to another one."""
+        self._db.execute(self._sql["begin_progress"], {"epoch": epoch})
+        progress = _progress(self._db)
+        if progress is None or progress.epoch != epoch:
+            raise FoldStopped(
+                f"{self.path} was made from another journal than the one beside it: "
+                "put back the journal it belongs to, or run `landed rebuild` to make it from this one."
+            )
+        return progress
+
+    def load(self, keys: Collection[MessageKey]) -> dict[MessageKey, Known]:
+        """What is known of these messages, facts and all."""
+        wanted = set(keys)
+        known: dict[MessageKey, Known] = {}
+        by_row: dict[int, MessageKey] = {}
+        for generation in range(self._newest_message() >> GENERATION_BITS, -1, -1):
+            hashes = _array({_hash(message_id) for _, message_id in wanted})
+            query = self._sql["messages_by_key"]
+            for row in self._db.execute(query, {"generation": generation, "keys": hashes}):
+                key = (row[3], row[4])
+                if key in wanted:
+                    wanted.discard(key)
+                    by_row[row[0]] = key
+                    known[key] = Known(row=row[0], facts={})
+            if not wanted:
+                break
+        query = self._sql["receipts_by_message"]
+        for row in self._db.execute(query, {"messages": _array(by_row)}):
+            key = by_row[row[1]]
+            kept = _kept(row, key[1])
+            known[key].facts[kept.fact.key] = kept
+        return known
+
+    def has_inbound(self, key: bytes) -> bool:
+        """Whether an inbound message with this key is kept."""
+        return bool(self._db.execute(self._sql["has_inbound"], {"key": key}).get)
+
+    def next_rows(self) -> tuple[int, int]:
+        """The rows that the next new message and the next new receipt take."""
+        message, receipt = self._db.execute(self._sql["newest"]).get
+        return message + 1, receipt + 1
+
+    def save(self, changes: Changes, *, epoch: str, before: int, position: int, at: datetime) -> None:
+        """Write the changes and move the position from `before`; FoldStopped when it is not there."""
+        self._insert("save_messages", [_message_row(row, message) for row, message in changes.messages])
+        self._insert("save_receipts", [_receipt_row(message, kept) for message, kept in changes.facts])
+        self._insert("save_inbound", [_inbound_row(kept) for kept in changes.inbound])
+        self._insert(
+            "save_unreadable", [(position, microseconds(at), reason) for position, at, reason in changes.unreadable]
+        )
+        moved = {"epoch": epoch, "before": before, "position": position, "at_us": microseconds(at)}
+        self._db.execute(self._sql["move_progress"], moved | msgspec.structs.asdict(changes.tally))
+        if self._db.changes() != 1:
+            raise FoldStopped(f"Another process moved the fold of {self.path}: let only one worker run on it.")
+
+    def replace_views(self, built: Path) -> None:
+        """Put the views of another store in the place of this one's, in one transaction."""
+        self._db.execute("ATTACH ? AS built", (str(built),))
+        try:
+            with self._db:
+                for table in VIEWS:
+                    self._db.execute(f"DELETE FROM main.{table}; INSERT INTO main.{table} SELECT * FROM built.{table}")  # noqa: S608 - our names
+        finally:
+            self._db.execute("DETACH built")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def _newest_message(self) -> int:
+        newest: int = self._db.execute(self._sql["newest"]).get[0]
+        return newest
+
+    def _insert(self, name: str, rows: Sequence[Row]) -> None:
+        for start in range(0, len(rows), ROWS_A_STATEMENT):
+            part = rows[start : start + ROWS_A_STATEMENT]
+            self._db.execute(_many_rows(name, len(part), len(part[0])), tuple(chain.from_iterable(part)))
+
+
+class SqliteReader:
+    """The reading side: any process, any number of them. Reads are short and never held open."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = open_to_read(path, application_id=APPLICATION_ID, migrations=migrations())
+        self._sql = queries()
+
+    def progress(self) -> Progress | None:
+        """How far the journal has been folded; None before the first fold."""
+        return _progress(self._db)
+
+    def outcomes(self) -> dict[Outcome, int]:
+        """How many messages there are of each outcome."""
+        return {Outcome(outcome): count for outcome, count in self._db.execute(self._sql["outcomes"])}
+
+    def messages(self, wanted: Filter, *, limit: int, after: str | None = None) -> list[Message]:
+        """Messages newest first, at most `limit`, from behind the message with the id `after`."""
+        cursor = (NEVER_US, NEVER_US)
+        if after is not None:
+            rows = self._rows_by_id(after)
+            if not rows:
+                return []
+            cursor = (rows[0][18], rows[0][0])
+        values = {
+            "since": ALWAYS_US if wanted.since is None else microseconds(wanted.since),
+            "until": NEVER_US if wanted.until is None else microseconds(wanted.until),
+            "before_us": cursor[0],
+            "before_id": cursor[1],
+            "limit": limit,
+            "recipient": wanted.to,
+        }
+        same = {name: getattr(wanted, name) for name in ("outcome", "status", "channel", "network", "client_ref")}
+        return [_message(row) for row in self._db.execute(self._sql["list_messages"], values | same)]
+
+    def find(self, reference: str, *, limit: int) -> list[Message]:
+        """Messages with that id, or else with that client reference, newest first."""
+        rows = self._rows_by_id(reference)
+        for generation in self._generations() if not rows else ():
+            values = {"generation": generation, "client_ref": reference, "limit": limit - len(rows)}
+            rows += self._db.execute(self._sql["messages_by_client_ref"], values)
+        return [_message(row) for row in rows[:limit]]
+
+    def facts(self, message: Message) -> list[Kept]:
+        """Everything said of one message, in no order."""
+        rows = [row for row in self._rows_by_id(message.message_id) if row[3] == message.account]
+        query = self._sql["receipts_by_message"]
+        kept = self._db.execute(query, {"messages": _array(row[0] for row in rows)})
+        return [_kept(row, message.message_id) for row in kept]
+
+    def receipts_after(self, row: int, limit: int) -> Iterator[tuple[Kept, Message]]:
+        """Receipts in the order in which they were folded, with their messages as they stand."""
+        query = self._sql["receipts_after"]
+        for receipt in self._db.execute(query, {"after": row, "limit": limit}).fetchall():
+            message = _message(self._db.execute(self._sql["message_by_row"], {"id": receipt[1]}).get)
+            yield _kept(receipt, message.message_id), message
+
+    def newest_receipt(self) -> int:
+        """The row of the newest receipt; 0 before the first."""
+        newest: int = self._db.execute(self._sql["newest"]).get[1]
+        return newest
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def _generations(self) -> Iterable[int]:
+        newest: int = self._db.execute(self._sql["newest"]).get[0]
+        return range(newest >> GENERATION_BITS, -1, -1)
+
+    def _rows_by_id(self, message_id: str) -> list[Row]:
+        rows: list[Row] = []
+        for generation in self._generations():
+            values = {"generation": generation, "key": _hash(message_id), "message_id": message_id}
+            rows += self._db.execute(self._sql["messages_by_id"], values)
+        return rows
+
+
+@cache
+def migrations() -> tuple[str, ...]:
+    """The SQL that makes and brings forward a store, in order."""
+    texts = sorted((files("landed.store") / "migrations").iterdir(), key=lambda file: file.name)
+    return tuple(file.read_text() for file in texts if file.name.endswith(".sql"))
+
+
+@cache
+def queries() -> Mapping[str, str]:
+    """The statements of `queries.sql` by name."""
+    text = (files("landed.store") / "queries.sql").read_text()
+    columns = {
+        "{message_columns}": MESSAGE_COLUMNS,
+        "{receipt_columns}": RECEIPT_COLUMNS,
+        "{inbound_columns}": INBOUND_COLUMNS,
+    }
+    for mark, names in columns.items():
+        text = text.replace(mark, names)
+    statements = {}
+    for part in text.split("-- name: ")[1:]:
+        name, _, sql = part.partition("\n")
+        statements[name.strip()] = sql.strip().removesuffix(";")
+    return statements
+
+
+@cache
+def _many_rows(name: str, rows: int, columns: int) -> str:
+    row = "(" + ",".join("?" * columns) + ")"
+    return queries()[name].replace("{rows}", ",".join([row] * rows))
+
+
+def _progress(db: apsw.Connection) -> Progress | None:
+    row = db.execute(queries()["progress"]).fetchone()
+    if row is None:
+        return None
+    epoch, position, at_us, received, folded, duplicate, unreadable = row
+    tally = Tally(received=received, folded=folded, duplicate=duplicate, unreadable=unreadable)
+    return Progress(epoch=epoch, position=position, at=moment(at_us) if at_us else None, tally=tally)
+
+
+def _hash(message_id: str) -> int:
+    digest = hashlib.blake2b(message_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def _array(values: Iterable[int]) -> str:
+    return "[" + ",".join(map(str, values)) + "]"
+
+
+def _us(time: datetime | None) -> int | None:
+    return None if time is None else microseconds(time)
+
+
+def _time(us: int | None) -> datetime | None:
+    return None if us is None else moment(us)
+
+
+def _text(price: Decimal | None) -> str | None:
+    return None if price is None else format(price, "f")
+
+
+def _price(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)
+
+
+def _message_row(row: int, message: Message) -> Row:
+    return (
+        row,
+        row >> GENERATION_BITS,
+        _hash(message.message_id),
+        message.account,
+        message.message_id,
+        message.outcome,
+        message.status,
+        message.provider_status,
+        message.api,
+        message.channel,
+        message.to,
+        message.sender,
+        message.client_ref,
+        message.network,
+        message.code,
+        message.conflict,
+        message.verified,
+        message.receipts,
+        microseconds(message.seen_at),
+        _us(message.sent_at),
+        _us(message.first_at),
+        _us(message.final_at),
+        _text(message.price),
+        message.currency,
+        message.segments,
+    )
+
+
+def _message(row: Row) -> Message:
+    return Message(
+        account=row[3],
+        message_id=row[4],
+        outcome=Outcome(row[5]),
+        status=Status(row[6]),
+        provider_status=row[7],
+        api=Api(row[8]),
+        channel=row[9],
+        to=row[10],
+        sender=row[11],
+        client_ref=row[12],
+        network=row[13],
+        code=row[14],
+        conflict=bool(row[15]),
+        verified=bool(row[16]),
+        receipts=row[17],
+        seen_at=moment(row[18]),
+        sent_at=_time(row[19]),
+        first_at=_time(row[20]),
+        final_at=_time(row[21]),
+        price=_price(row[22]),
+        currency=row[23],
+        segments=row[24],
+    )
+
+
+def _receipt_row(message: int, kept: Kept) -> Row:
+    fact, receipt = kept.fact, kept.fact.receipt
+    more = _More(receipt.detail, receipt.segment_receipts, receipt.workflow)
+    return (
+        kept.row,
+        message,
+        fact.key,
+        kept.position,
+        fact.source,
+        fact.copies,
+        microseconds(fact.received_at),
+        receipt.api,
+        receipt.channel,
+        receipt.status,
+        receipt.provider_status,
+        receipt.code,
+        receipt.network,
+        receipt.to,
+        receipt.sender,
+        receipt.client_ref,
+        _us(receipt.occurred_at),
+        _us(receipt.pushed_at),
+        receipt.zone_assumed,
+        _text(receipt.price),
+        receipt.currency,
+        receipt.segments,
+        receipt.api_key,
+        receipt.verified,
+        receipt.stale,
+        None if more == _NOTHING_MORE else msgspec.json.encode(more).decode(),
+    )
+
+
+def _kept(row: Row, message_id: str) -> Kept:
+    more = _NOTHING_MORE if row[25] is None else _more.decode(row[25])
+    receipt = Receipt(
+        api=Api(row[7]),
+        message_id=message_id,
+        channel=row[8],
+        status=Status(row[9]),
+        provider_status=row[10],
+        code=row[11],
+        network=row[12],
+        to=row[13],
+        sender=row[14],
+        client_ref=row[15],
+        occurred_at=_time(row[16]),
+        pushed_at=_time(row[17]),
+        zone_assumed=bool(row[18]),
+        price=_price(row[19]),
+        currency=row[20],
+        segments=row[21],
+        api_key=row[22],
+        verified=bool(row[23]),
+        stale=bool(row[24]),
+        detail=more.detail,
+        segment_receipts=more.segments,
+        workflow=more.workflow,
+    )
+    fact = Fact(receipt=receipt, key=row[2], received_at=moment(row[6]), source=Source(row[4]), copies=row[5])
+    return Kept(row=row[0], position=row[3], fact=fact)
+
+
+def _inbound_row(kept: KeptInbound) -> Row:
+    inbound = kept.inbound
+    return (
+        kept.key,
+        kept.position,
+        1,
+        microseconds(kept.received_at),
+        kept.account,
+        inbound.message_id,
+        inbound.api,
+        inbound.channel,
+        inbound.message_type,
+        inbound.text,
+        inbound.to,
+        inbound.sender,
+        _us(inbound.occurred_at),
+        inbound.zone_assumed,
+        inbound.api_key,
+        inbound.verified,
+        inbound.stale,
+    )

@@ -1,0 +1,91 @@
+"""The fold's own thread: folds as long as it may, rarely and much, and says how it is."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+from landed.errors import StoreUnable
+from landed.journal import Journal
+from landed.store import Progress, Store
+from landed.worker.fold import Fold, Heard
+
+IDLE_SECONDS = 0.02
+# Commits of the fold slow the gate's: let what comes meanwhile share the next one.
+BETWEEN_BATCHES_SECONDS = 0.05
+CHECKPOINT_SECONDS = 1.0
+RETRY_SECONDS = 1.0
+LAST_BATCHES_SECONDS = 1.5
+
+log = structlog.get_logger("landed.fold")
+
+
+class FoldLoop:
+    """Runs a fold in a thread; `failed` is told, from there, of the error that ended it."""
+
+    def __init__(
+        self,
+        open_journal: Callable[[], Journal],
+        open_store: Callable[[], Store],
+        heard: Heard | None,
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._open_journal = open_journal
+        self._open_store = open_store
+        self._heard = heard
+        self._failed = failed
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="fold", daemon=True)
+        self.progress: Progress | None = None
+        self.behind = 0
+
+    def start(self) -> None:
+        """Begin to fold."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Fold what is there, for a moment at most, and end."""
+        self._stop.set()
+        self._thread.join()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the fold goes on."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            journal, store = self._open_journal(), self._open_store()
+            try:
+                self._fold(journal, Fold(journal, store, self._heard))
+            finally:
+                store.close()
+                journal.close()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the process must hear of it
+            self._failed(error)
+
+    def _fold(self, journal: Journal, fold: Fold) -> None:
+        checkpointed = time.monotonic()
+        while not self._stop.is_set():
+            folded = self._step(fold)
+            self.progress = fold.progress
+            self.behind = journal.last_position() - fold.progress.position
+            if folded and time.monotonic() - checkpointed > CHECKPOINT_SECONDS:
+                journal.checkpoint()
+                checkpointed = time.monotonic()
+            if not fold.is_full(folded):
+                self._stop.wait(BETWEEN_BATCHES_SECONDS if folded else IDLE_SECONDS)
+        deadline = time.monotonic() + LAST_BATCHES_SECONDS
+        while time.monotonic() < deadline and self._step(fold):
+            pass
+
+    def _step(self, fold: Fold) -> int:
+        try:
+            return fold.step()
+        except StoreUnable as error:
+            log.error("store.unable", error=str(error))  # noqa: TRY400 - the sentence says it all
+            self._stop.wait(RETRY_SECONDS)
+            return 0
