@@ -348,7 +348,7 @@ async def _worker(settings: Settings, listening: socket.socket, parent_fd: int |
         facts=_page_facts(settings),
         host=settings.private_host,
     )
-    server = _Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1))
+    server = Unsignalled(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1))
     serving = loop.create_task(server.serve(sockets=[listening]))
     await stop.wait()
     server.should_exit = True
@@ -359,11 +359,12 @@ async def _worker(settings: Settings, listening: socket.socket, parent_fd: int |
     return max((exit_code(error) for error in failures), default=EXIT_DONE)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: the worker stops its parts in its own order."""
+class Unsignalled(uvicorn.Server):
+    """uvicorn without its own signal handlers: whoever runs it stops its parts in their own order."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
         yield
 
 

@@ -37,7 +37,7 @@ def _landed(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
     ] = False,
 ) -> None:
-    """landed tells you which of your text messages arrived."""
+    """Know which of your text messages arrived, through Vonage's delivery receipts."""
 
 
 app.command("demo")(demo.demo)

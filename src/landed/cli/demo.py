@@ -1,5 +1,321 @@
-"""`landed demo`."""
+"""`landed demo`: everything at work offline, in a directory of its own that goes when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from landed.cli.options import ShowNumbers, configure_logging
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import httpx
+
+    from landed.domain.lifecycle import Message
+    from landed.run import Parent
+    from landed.settings import Settings
+    from landed.simulator.app import Sent, Simulator
+
+HOST = "127.0.0.1"
+PUBLIC_PORT = 3000
+PRIVATE_PORT = 3001
+API_KEY = "abcd1234"
+APPLICATION_ID = "aaaaaaaa-bbbb-4ccc-8ddd-0123456789ab"
+SIGNATURE_SECRET = "demo-signature-secret"  # noqa: S105 - of an account that exists nowhere
+SENDER = "landed"
+LONG_TEXT = "Your code is 123456. " + "It is valid for ten minutes, and for you alone. " * 6
+SHORT_TEXT = "Your code is 123456."
+
+# Together with the sending these stay below the 30 seconds that `--exit` may take.
+START_SECONDS = 8.0
+SETTLE_SECONDS = 15.0
+POLL_SECONDS = 0.05
+SEND_SECONDS = 0.1
+
+# Recipient, text and API of each message; begun again when more are wanted.
+SENDS: Sequence[tuple[str, str, str]] = (
+    ("447700900001", SHORT_TEXT, "messages"),
+    ("447700900001", SHORT_TEXT, "sms"),
+    ("447700900001", LONG_TEXT, "messages"),
+    ("447700900001", LONG_TEXT, "sms"),
+    ("447700900002", SHORT_TEXT, "messages"),
+    ("447700900002", SHORT_TEXT, "sms"),
+    ("447700900003", SHORT_TEXT, "messages"),
+    ("447700900003", SHORT_TEXT, "sms"),
+    ("447700900004", SHORT_TEXT, "messages"),
+    ("447700900004", SHORT_TEXT, "sms"),
+    ("447700900005", SHORT_TEXT, "sms"),
+    ("447700900006", SHORT_TEXT, "sms"),
+    ("447700900007", SHORT_TEXT, "messages"),
+    ("447700900007", SHORT_TEXT, "sms"),
+    ("447700900008", SHORT_TEXT, "messages"),
+    ("447700900008", SHORT_TEXT, "sms"),
+)
 
 
-def demo() -> None:
-    """Demo."""
+def demo(
+    *,
+    messages: Annotated[int, typer.Option(min=1, max=1000, help="How many to send.")] = len(SENDS),
+    leave: Annotated[bool, typer.Option("--exit", help="End when all is known: 0 if it is as it should be.")] = False,
+    print_: Annotated[str, typer.Option("--print", help="pretty, json, raw or none.", metavar="MODE")] = "pretty",
+    show_numbers: ShowNumbers = False,
+) -> None:
+    """See it all work offline: a small Vonage, messages through both APIs, their receipts, what became of each.
+
+    Example: landed demo --messages 20 --exit
+    """
+    configure_logging()
+    with tempfile.TemporaryDirectory(prefix="landed-demo-") as directory:
+        before = Path.cwd()
+        # The demo is the same everywhere: neither a landed.toml nor the environment may change it.
+        os.chdir(directory)
+        for name in [name for name in os.environ if name.startswith(("LANDED_", "VONAGE_"))]:
+            del os.environ[name]
+        os.environ |= {"VONAGE_API_KEY": API_KEY, "VONAGE_SIGNATURE_SECRET": SIGNATURE_SECRET}
+        try:
+            code = asyncio.run(_demo(Path(directory), messages, leave=leave, print_=print_, show_numbers=show_numbers))
+        finally:
+            os.chdir(before)
+    raise typer.Exit(code)
+
+
+async def _demo(directory: Path, count: int, *, leave: bool, print_: str, show_numbers: bool) -> int:
+    from landed.settings import load  # noqa: PLC0415
+
+    settings = load(
+        host=HOST,
+        port=_port(PUBLIC_PORT),
+        private_port=_port(PRIVATE_PORT),
+        data=directory / "data",
+        print=print_,
+        show_numbers=show_numbers,
+    )
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        parent = await stack.enter_async_context(_landed(settings, stop))
+        simulator, sender = await stack.enter_async_context(_vonage(parent.port))
+        played = asyncio.create_task(_play(settings, parent, simulator, sender, count))
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait({played, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not played.done():
+            played.cancel()
+            return 0
+        code = _report(await played, show_numbers=show_numbers)
+        if not leave:
+            _invite(parent)
+            await stopped
+        stopped.cancel()
+    return code if leave else 0
+
+
+def _port(usual: int) -> int:
+    """The usual port if it is free, else any."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, usual))
+        except OSError:
+            return 0
+    return usual
+
+
+@asynccontextmanager
+async def _landed(settings: Settings, stop: asyncio.Event) -> AsyncIterator[Parent]:
+    """Gate and worker, as `landed serve` runs them."""
+    from landed.run import TEND_SECONDS, Parent  # noqa: PLC0415
+
+    parent = Parent(settings)
+    parent.start()
+
+    async def tend() -> None:
+        while not stop.is_set():
+            await asyncio.sleep(TEND_SECONDS)
+            if parent.tend() is not None:
+                stop.set()
+
+    tending = asyncio.create_task(tend())
+    try:
+        yield parent
+    finally:
+        tending.cancel()
+        await asyncio.to_thread(parent.stop)
+
+
+@asynccontextmanager
+async def _vonage(port: int) -> AsyncIterator[tuple[Simulator, httpx.AsyncClient]]:
+    """The small Vonage on a port of its own, and a client that sends through it."""
+    import httpx  # noqa: PLC0415
+    import uvicorn  # noqa: PLC0415
+
+    from landed.run import Unsignalled  # noqa: PLC0415
+    from landed.simulator.app import Simulator  # noqa: PLC0415
+    from landed.simulator.callbacks import Account, Caller  # noqa: PLC0415
+
+    account = Account(
+        api_key=API_KEY,
+        signature_secret=SIGNATURE_SECRET,
+        application_id=APPLICATION_ID,
+        status_url=f"http://{HOST}:{port}/webhooks/message-status",
+        receipt_url=f"http://{HOST}:{port}/webhooks/delivery-receipt",
+    )
+    listening = socket.create_server((HOST, 0))
+    async with httpx.AsyncClient() as callbacks:
+        simulator = Simulator(account, Caller(callbacks))
+        server = Unsignalled(uvicorn.Config(simulator.app, log_config=None, access_log=False, lifespan="off"))
+        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        url = f"http://{HOST}:{listening.getsockname()[1]}"
+        async with httpx.AsyncClient(base_url=url, auth=(API_KEY, "demo-secret")) as sender:
+            try:
+                yield simulator, sender
+            finally:
+                await simulator.stop()
+                server.should_exit = True
+                with suppress(asyncio.CancelledError):
+                    await serving
+
+
+async def _play(
+    settings: Settings, parent: Parent, simulator: Simulator, sender: httpx.AsyncClient, count: int
+) -> list[tuple[Sent, Message | None]]:
+    """Send, let the receipts come, and wait until landed has an outcome for each message."""
+    await _ready(parent)
+    typer.echo(f"Sending {count} messages through an offline Vonage; their receipts come to port {parent.port}.\n")
+    for number in range(count):
+        ids = await _send(sender, *SENDS[number % len(SENDS)])
+        await asyncio.to_thread(_track, settings, [simulator.sent[message_id] for message_id in ids])
+        await asyncio.sleep(SEND_SECONDS)
+    deadline = asyncio.get_running_loop().time() + SETTLE_SECONDS
+    with suppress(TimeoutError):
+        await asyncio.wait_for(simulator.finished(), SETTLE_SECONDS)
+    while True:
+        known = await asyncio.to_thread(_known, settings, list(simulator.sent))
+        results = [(sent, known.get(message_id)) for message_id, sent in simulator.sent.items()]
+        late = asyncio.get_running_loop().time() > deadline
+        if late or all(_is_right(sent, message) for sent, message in results):
+            # What is still in the printer's queue is printed before the table.
+            await asyncio.sleep(4 * POLL_SECONDS)
+            return results
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _ready(parent: Parent) -> None:
+    """Wait until gate and worker answer."""
+    import httpx  # noqa: PLC0415
+
+    from landed.errors import SurroundingsError  # noqa: PLC0415
+
+    deadline = asyncio.get_running_loop().time() + START_SECONDS
+    async with httpx.AsyncClient() as client:
+        for port in (parent.port, parent.private_port):
+            while True:
+                with suppress(httpx.HTTPError):
+                    answer = await client.get(f"http://{HOST}:{port}/healthz", timeout=START_SECONDS)
+                    if answer.is_success:
+                        break
+                if asyncio.get_running_loop().time() > deadline:
+                    raise SurroundingsError(f"landed did not start on port {port} within {START_SECONDS:.0f} seconds.")
+                await asyncio.sleep(POLL_SECONDS)
+
+
+async def _send(sender: httpx.AsyncClient, to: str, text: str, api: str) -> list[str]:
+    """Send one message through one of the APIs; the ids that Vonage gave it, several for the parts of a long SMS."""
+    if api == "messages":
+        body = {"message_type": "text", "text": text, "to": to, "from": SENDER, "channel": "sms"}
+        answer = await sender.post("/v1/messages", json=body)
+        return [answer.json()["message_uuid"]]
+    answer = await sender.post("/sms/json", data={"text": text, "to": to, "from": SENDER})
+    return [part["message-id"] for part in answer.json()["messages"]]
+
+
+def _track(settings: Settings, sent: Sequence[Sent]) -> None:
+    """Tell landed what was sent, as an application does that tracks its sends."""
+    import time  # noqa: PLC0415
+
+    from landed.journal.record import Ids, SentRecord, encode  # noqa: PLC0415
+    from landed.journal.sqlite import SqliteJournal  # noqa: PLC0415
+    from landed.run import journal_path  # noqa: PLC0415
+
+    now_us, ids = time.time_ns() // 1_000, Ids()
+    journal = SqliteJournal(journal_path(settings.data))
+    journal.append(
+        [
+            encode(
+                SentRecord(
+                    id=ids.next(),
+                    at_us=now_us,
+                    account="default",
+                    message_id=each.message_id,
+                    api=each.api,
+                    channel="sms",
+                    to=each.to,
+                    sender=each.sender,
+                    client_ref=each.client_ref,
+                    sent_us=now_us,
+                )
+            )
+            for each in sent
+        ]
+    )
+    journal.close()
+
+
+def _known(settings: Settings, message_ids: Sequence[str]) -> Mapping[str, Message]:
+    from landed.run import store_path  # noqa: PLC0415
+    from landed.store.sqlite import SqliteReader  # noqa: PLC0415
+
+    reader = SqliteReader(store_path(settings.data))
+    try:
+        return {message_id: message for message_id in message_ids for message in reader.find(message_id, limit=1)}
+    finally:
+        reader.close()
+
+
+def _is_right(sent: Sent, message: Message | None) -> bool:
+    """Whether landed's outcome is the one that the receipts sent for the message imply."""
+    return message is not None and message.outcome == sent.behaviour.outcome
+
+
+def _report(results: Sequence[tuple[Sent, Message | None]], *, show_numbers: bool) -> int:
+    """The table of what became of every message; 1 with the list of those that are not as they should be."""
+    from landed.cli.printing import Look, outcome_table  # noqa: PLC0415
+
+    typer.echo("")
+    outcome_table(
+        [(sent.behaviour.what, sent.api, sent.to, message) for sent, message in results],
+        Look(sys.stdout, show_numbers=show_numbers),
+    )
+    wrong = [(sent, message) for sent, message in results if not _is_right(sent, message)]
+    if not wrong:
+        typer.echo(
+            f"\nEvery one of {len(results)} message ids has the outcome that its receipts imply. "
+            "(A long text through the SMS API has an id for each part.)"
+        )
+        return 0
+    typer.echo(f"\n{len(wrong)} of {len(results)} messages do not have the outcome that their receipts imply:")
+    for sent, message in wrong:
+        typer.echo(f"  {sent.message_id}  {message.outcome if message else 'unknown'}, not {sent.behaviour.outcome}")
+    return 1
+
+
+def _invite(parent: Parent) -> None:
+    """Where to point curl, with a line to copy."""
+    url = f"http://{HOST}:{parent.port}/webhooks/delivery-receipt"
+    query = "msisdn=447700900009&to=landed&network-code=23410&messageId=0A0000001234567B&price=0.03330000"
+    typer.echo(
+        f"\nlanded stays up. Its page is http://{HOST}:{parent.private_port}/. Send it a receipt of your own:\n\n"
+        f"  curl -i '{url}?{query}&status=delivered&scts=2611221200&err-code=0'\n\n"
+        "Ctrl-C ends it and removes what it kept."
+    )

@@ -29,7 +29,9 @@ def parse(
     json: Json = False,
     show_numbers: ShowNumbers = False,
 ) -> None:
-    """Say what a request from Vonage is: a body, a URL, a line of an access log, a whole request, or what a script printed.
+    """Say what a request from Vonage is, offline.
+
+    It may be a body, a URL, a line of an access log, a whole request, or what a tutorial's script printed.
 
     Example: landed parse '{"message_uuid":"aaaaaaaa-bbbb-4ccc-8ddd-0123456789ab","status":"delivered"}'
     """

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import TYPE_CHECKING, Literal, Self, TextIO
 
 import msgspec
 
@@ -24,6 +24,8 @@ from landed.domain.lifecycle import moment
 from landed.domain.receipt import Outcome, Receipt
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from landed.domain.lifecycle import Message
     from landed.domain.receipt import Inbound
     from landed.settings import PrintMode
@@ -99,6 +101,8 @@ class Look:
             parts.append(f"network {receipt.network}")
         if receipt.code not in (None, "0"):
             parts.append(self.paint(f"code {receipt.code}", "red"))
+        if receipt.segments is not None and receipt.segments > 1:
+            parts.append(f"{receipt.segments} segments")
         if receipt.price is not None:
             parts.append(f"{receipt.currency or ''} {receipt.price:f}".strip())
         if receipt.status != receipt.provider_status:
@@ -124,7 +128,7 @@ class Printer:
         self._missed = 0
         self._thread = threading.Thread(target=self._run, name="printer", daemon=True)
 
-    def __enter__(self) -> Printer:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -221,8 +225,7 @@ def clock(time: datetime | None) -> str:
 
 def message_table(messages: Sequence[Message], look: Look) -> None:
     """Messages as a table; on a pipe as wide as it needs, on a terminal as wide as that is."""
-    from rich.console import Console  # noqa: PLC0415 - only tables need it
-    from rich.markup import escape  # noqa: PLC0415
+    from rich.markup import escape  # noqa: PLC0415 - only tables need it
     from rich.table import Table  # noqa: PLC0415
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -249,5 +252,28 @@ def message_table(messages: Sequence[Message], look: Look) -> None:
                 )
             ),
         )
+    _print_rich(table, look)
+
+
+def outcome_table(rows: Sequence[tuple[str, str, str, Message | None]], look: Look) -> None:
+    """What became of each message of a demonstration: (what happens to it, API, recipient, message)."""
+    from rich.table import Table  # noqa: PLC0415 - only tables need it
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("api", "to", "what the network does", "receipts", "Vonage's last word", "outcome", "message id"):
+        table.add_column(name, no_wrap=True)
+    for what, api, to, message in rows:
+        if message is None:
+            table.add_row(api, look.number(to), what, "0", "", "unknown", "")
+            continue
+        outcome = f"[{OUTCOME_STYLES[message.outcome]}]{message.outcome}[/]"
+        said = message.provider_status if message.receipts else ""
+        table.add_row(api, look.number(to), what, str(message.receipts), said, outcome, message.message_id)
+    _print_rich(table, look)
+
+
+def _print_rich(table: Table, look: Look) -> None:
+    from rich.console import Console  # noqa: PLC0415 - only tables need it
+
     width = None if sys.stdout.isatty() else PIPED_WIDTH
     Console(width=width, no_color=not look.colour, highlight=False).print(table)
