@@ -83,6 +83,8 @@ def test_expired_with_an_oddly_written_failing_code_failed(code):
         pytest.param(None, 1, (), Status.FAILED, id="one-segment"),
         pytest.param("1000", None, (), Status.FAILED, id="a-code"),
         pytest.param("1360", None, (), Status.UNCONFIRMED, id="1360-is-expired"),
+        pytest.param(" 1360 ", None, (), Status.UNCONFIRMED, id="1360-with-blanks"),
+        pytest.param(" ", 2, (), Status.UNCONFIRMED, id="two-segments-blank-code"),
         pytest.param("1330", None, (), Status.UNCONFIRMED, id="1330-is-unknown"),
         pytest.param("1360", 3, (REJECTED,) * 3, Status.UNCONFIRMED, id="1360-in-segments"),
         pytest.param(None, 2, (), Status.UNCONFIRMED, id="two-segments-no-code"),

@@ -373,6 +373,24 @@ def test_empty_secrets_are_a_wrong_setting_and_never_accept_all(secrets):
         parse("GET", RECEIPT_PATH, "", {}, b"", secrets=[] if not isinstance(secrets, dict) else {})
 
 
+@pytest.mark.parametrize("secret", [b"", b" "])
+def test_a_keyring_takes_no_empty_secret(secret):
+    with pytest.raises(SettingsError):
+        Keyring([Account(name="ours", secrets=(b"good", secret))])
+
+
+@pytest.mark.parametrize("method", ["", "none", "MD5HASH", "sha3_256"])
+def test_a_keyring_takes_no_unknown_method(method):
+    with pytest.raises(SettingsError):
+        Keyring([Account(name="ours", secrets=(b"good",), method=method)])
+
+
+def test_an_account_without_secrets_verifies_nothing():
+    keyring = Keyring([Account(name="ours")])
+
+    assert reason_of(verify_jwt, token(secret="x").encode(), BODY, keyring, Windows()) == "wrong"
+
+
 # Windows: outside of them a fact is stale, which is no error.
 
 SIG_PARAMS = {"messageId": "m", "status": "delivered", "msisdn": "447700900000", "err-code": "0", "api-key": "abcd1234"}
@@ -460,6 +478,12 @@ def test_windows_can_be_set():
     assert not signed.is_stale(NOON + timedelta(days=7), windows.ahead)
     assert signed.is_stale(NOON + timedelta(days=7, seconds=1), windows.ahead)
     assert signed.is_stale(NOON - timedelta(seconds=1), windows.ahead)
+
+
+def test_a_blank_api_key_is_as_if_absent():
+    query = signed_query(SIG_PARAMS | {"api-key": " "})
+
+    assert parse("GET", RECEIPT_PATH, query, {}, b"", secrets={"abcd1234": SECRET})[0].api_key is None
 
 
 # What a sig covers.

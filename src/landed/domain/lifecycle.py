@@ -56,8 +56,7 @@ Condition = Callable[[str, int, Sequence[Segment]], bool]
 
 
 def _failing_code(code: str, _count: int, _segments: Sequence[Segment]) -> bool:
-    digits = code.strip()
-    return (digits.lstrip("0") or digits[:1]) not in CODES_WITHOUT_KNOWLEDGE
+    return (code.lstrip("0") or code[:1]) not in CODES_WITHOUT_KNOWLEDGE
 
 
 def _nothing_known(code: str, count: int, segments: Sequence[Segment]) -> bool:
@@ -107,7 +106,7 @@ def status_of(
         return Status.UNRECOGNISED
     status, exceptions = state
     for condition, instead in exceptions:
-        if condition(code or "", segments or 0, segment_receipts):
+        if condition((code or "").strip(), segments or 0, segment_receipts):
             return instead
     return status
 

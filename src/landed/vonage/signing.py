@@ -21,6 +21,7 @@ import msgspec
 
 from landed.domain.lifecycle import moment
 from landed.errors import BadSignature, SettingsError
+from landed.vonage.request import text_of
 
 ISSUER = "Vonage"
 SIG = b"sig"
@@ -95,10 +96,20 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Keyring:
-    """The accounts whose signatures we can check."""
+    """The accounts whose signatures we can check.
+
+    Raises SettingsError for an empty secret, which anybody could sign with, and an unknown method.
+    """
 
     def __init__(self, accounts: Iterable[Account]) -> None:
         self.accounts = tuple(accounts)
+        for account in self.accounts:
+            if not all(secret.strip() for secret in account.secrets):
+                raise SettingsError(f"A signature secret of account {account.name!r} is empty; leave it out instead.")
+            if account.method not in (None, *METHODS):
+                raise SettingsError(
+                    f"The signature method of account {account.name!r} is none of: {', '.join(METHODS)}."
+                )
         self.default = self.accounts[0].name if self.accounts else "default"
         self._keyed: dict[str, tuple[Account, ...]] = {}
         self._keyless = tuple(account for account in self.accounts if account.api_key is None)
@@ -193,7 +204,7 @@ def verify_jwt(token: bytes, body: bytes, keyring: Keyring, windows: Windows) ->
 def verify_sig(params: Mapping[bytes, bytes], keyring: Keyring, windows: Windows) -> Signed:
     """Check the SMS API's `sig` over all other parameters."""
     given = params[SIG].strip().lower()
-    api_key = params.get(b"api-key", b"").decode(errors="replace") or None
+    api_key = text_of(params.get(b"api-key", b"").decode(errors="replace"))
     base = signature_base(params)
 
     def fits(account: Account, secret: bytes) -> bool:
@@ -233,7 +244,8 @@ def flat_json(body: bytes) -> list[tuple[bytes, bytes]]:
 def signature_base(params: Mapping[bytes, bytes]) -> bytes:
     """What a `sig` is made over: `&name=value` for each name but `sig`, in byte order.
 
-    An `&` or `=` in a value becomes `_`; an empty value stays as `&name=`.
+    An `&` or `=` in a value becomes `_`, so the three cannot be told apart in what is signed; an
+    empty value stays as `&name=`.
     """
     return b"".join(
         b"&" + name + b"=" + params[name].replace(b"&", b"_").replace(b"=", b"_")
