@@ -25,7 +25,7 @@ TOKEN = sign_jwt(BODY, "secret", issued_at=int(NOON.timestamp()), token_id="j", 
 def modules_after(statement):
     """The modules that a fresh Python has loaded after a statement."""
     code = f"import sys\n{statement}\nprint(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)  # noqa: S603 - our own Python and our own words
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     return set(done.stdout.split())
 
 

@@ -20,8 +20,8 @@ from landed.vonage.signing import METHODS, sign_jwt, sign_sig
 
 NOON = datetime(2026, 8, 1, 12, tzinfo=UTC)
 NOON_S = int(NOON.timestamp())
-few = settings(max_examples=100, deadline=None)
-many = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+few = settings(max_examples=60, deadline=None)
+many = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 # Facts as Vonage can state them: text is never blank, without NUL, and valid Unicode.
 
