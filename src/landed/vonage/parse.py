@@ -28,6 +28,18 @@ from landed.vonage.signing import (
     verify_sig,
 )
 
+__all__ = [
+    "UNTRUSTED",
+    "Coverage",
+    "Trust",
+    "authenticate",
+    "named_api_key",
+    "parse",
+    "read",
+    "reads_as_sms",
+    "trust_in",
+]
+
 MESSAGE_ID_CHARACTERS_MAX = 256
 
 Fields = Mapping[str, object]
