@@ -234,7 +234,7 @@ def message_table(messages: Sequence[Message], look: Look) -> None:
     table.add_column("message id", overflow="fold")
     for message in messages:
         style = OUTCOME_STYLES[message.outcome]
-        flag = " ⚡" if message.conflict else ""
+        flag = " (conflict)" if message.conflict else ""
         table.add_row(
             clock(message.seen_at),
             f"[{style}]{message.outcome}[/]{flag}",

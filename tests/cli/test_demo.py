@@ -1,0 +1,67 @@
+"""`landed demo`: ends by itself, says what is so, leaves nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+from datetime import UTC, datetime
+
+import pytest
+
+from landed.cli.demo import _report
+from landed.domain.lifecycle import Fact, message_of
+from landed.domain.receipt import Api, Receipt, Status
+from landed.simulator.app import Sent
+from landed.simulator.networks import NORMAL
+
+
+@contextlib.contextmanager
+def taken(*ports: int):
+    """Hold these ports, or leave them to whoever holds them."""
+    with contextlib.ExitStack() as stack:
+        for port in ports:
+            with contextlib.suppress(OSError):
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+        yield
+
+
+def test_the_demo_ends_with_the_outcome_of_every_message(landed, tmp_path):
+    with taken(3000, 3001):
+        run = landed("demo", "--messages", "20", "--exit", TMPDIR=str(tmp_path), PYTHONUTF8="1")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "Every one of" in run.stdout
+    port = re.search(r"receipts come to port (\d+)", run.stdout)
+    assert port is not None
+    assert port[1] not in ("3000", "3001")
+    assert re.search(r"POST /webhooks/message-status 200 +signed\n +submitted ", run.stdout)
+    assert re.search(r"(GET|POST) /webhooks/delivery-receipt 204 +signed\n +accepted ", run.stdout)
+    for outcome in ("delivered", "failed", "unconfirmed", "pending"):
+        assert re.search(rf"{outcome} +[0-9a-f-]{{36}}", run.stdout), outcome
+    assert "duplicate" in run.stdout
+    assert not list(tmp_path.glob("landed-demo-*"))
+
+
+def test_submitted_comes_before_delivered_for_a_message_that_simply_arrives(landed, tmp_path):
+    run = landed("demo", "--messages", "2", "--exit", "--print", "json", TMPDIR=str(tmp_path))
+    words = re.findall(r'"provider_status":"(\w+)"', run.stdout)
+    assert sorted(words[:2]) == ["accepted", "submitted"]
+    assert words[2:] == ["delivered", "delivered"]
+
+
+def sent() -> Sent:
+    return Sent(
+        api=Api.SMS, message_id="m", to="447700900001", sender="landed", client_ref=None, segments=1, behaviour=NORMAL
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(Status.DELIVERED, 0), (Status.ACCEPTED, 1), (None, 1)], ids=["right", "wrong", "unknown"]
+)
+def test_the_demo_says_no_when_an_outcome_is_not_what_its_receipts_imply(capsys, status, code):
+    message = None
+    if status is not None:
+        receipt = Receipt(api=Api.SMS, message_id="m", channel="sms", status=status, provider_status=status)
+        message = message_of("default", [Fact(receipt=receipt, key=b"k", received_at=datetime.now(UTC))])
+    assert _report([(sent(), message)], show_numbers=False) == code
+    assert ("do not have the outcome" in capsys.readouterr().out) == bool(code)

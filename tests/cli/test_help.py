@@ -1,0 +1,40 @@
+"""Every command explains itself, with an example."""
+
+from __future__ import annotations
+
+import pytest
+
+COMMANDS = ("demo", "serve", "list", "show", "tail", "rebuild", "parse")
+
+
+def test_help_names_every_command(landed):
+    shown = landed("--help").stdout
+    assert [command for command in COMMANDS if f"  {command} " in shown] == list(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_has_an_example(landed, command):
+    run = landed(command, "--help")
+    assert run.returncode == 0
+    assert f"Example: landed {command}" in run.stdout
+
+
+def test_an_unknown_command_is_wrong_usage(landed):
+    assert landed("fly").returncode == 2
+
+
+def test_the_version_is_said(landed):
+    assert landed("--version").stdout.startswith("landed 0.")
+
+
+def test_rebuild_of_nothing_says_so(landed):
+    run = landed("rebuild")
+    assert run.returncode == 0
+    assert "nothing to make again" in run.stdout
+
+
+def test_rebuild_makes_the_same_again(landed, data):
+    before = landed("list", "--data", data, "--json").stdout
+    run = landed("rebuild", "--data", data)
+    assert run.stdout == "Made again from 7 requests: 7 new, 0 duplicate, 0 unreadable.\n"
+    assert landed("list", "--data", data, "--json").stdout == before != ""
