@@ -15,28 +15,9 @@ from landed.cli.read import normal_number, read_moment
 from landed.errors import SettingsError
 
 KEYS = [
-    "message_id",
-    "outcome",
-    "status",
-    "provider_status",
-    "api",
-    "channel",
-    "to",
-    "from",
-    "client_ref",
-    "network",
-    "country",
-    "code",
-    "reason",
-    "conflict",
-    "verified",
-    "receipts",
-    "sent_at",
-    "first_at",
-    "final_at",
-    "latency_ms",
-    "price",
-    "currency",
+    *("message_id", "outcome", "status", "provider_status", "api", "channel", "to", "from", "client_ref", "network"),
+    *("country", "code", "reason", "conflict", "verified", "receipts", "sent_at", "first_at", "final_at"),
+    *("latency_ms", "price", "currency"),
 ]
 
 
