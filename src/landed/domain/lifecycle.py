@@ -132,7 +132,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one message: the join of its facts.
 
     `receipts` counts distinct receipts. `first_at` and `final_at` are when we heard the first
-    receipt and the first one with this outcome; `sent_at` is the sender's own word. `latency_ms`
+    receipt and the first one with this outcome and trust; `sent_at` is the sender's own word. `latency_ms`
     is from `sent_at`, or else `first_at`, to `final_at`; None while that says nothing.
     """
 
@@ -199,12 +199,6 @@ def inbound_key(account: str, inbound: Inbound) -> bytes:
     return _digest(inbound.api, account, inbound.message_id, *(part or "" for part in content))
 
 
-def message_key(account: str, message_id: str) -> int:
-    """A signed 64-bit hash to look a message up by; not unique, so the ids are compared too."""
-    digest = hashlib.blake2b(_joined(account, message_id), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)
-
-
 def greater_copy(one: Fact, other: Fact) -> Fact:
     """Of two facts with one key, the one that stands, with what both together tell.
 
@@ -247,7 +241,11 @@ def message_of(account: str, facts: Collection[Fact]) -> Message:
         first_at=_earliest(fact.received_at for fact in webhooks),
         final_at=None
         if outcome is Outcome.PENDING
-        else _earliest(fact.received_at for fact in webhooks if fact.receipt.outcome is outcome),
+        else _earliest(
+            fact.received_at
+            for fact in webhooks
+            if fact.receipt.outcome is outcome and fact.receipt.verified is greatest.receipt.verified
+        ),
         price=priced.price if priced else None,
         currency=priced.currency if priced else None,
         segments=_first(receipts, lambda receipt: receipt.segments),
