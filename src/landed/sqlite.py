@@ -1,12 +1,15 @@
 """An SQLite file of ours: opened in WAL mode, told from other files, and brought to this version.
 
 `user_version` is the number of migrations applied, each one a text of SQL. A file of a newer landed
-is refused with one sentence; an older one is brought forward in one transaction.
+is refused with one sentence; an older one is brought forward in one transaction. A file that is not
+ours is left as it was found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +18,12 @@ import apsw
 from landed.errors import SurroundingsError
 
 BUSY_MS = 2_000
+POLL_SECONDS = 0.01
+
+# What says that nothing was written, and that it may work again later: full, held, or not writable.
+# The index beside the WAL needs disk, too, and has no such type of its own.
+UNABLE = (apsw.FullError, apsw.BusyError, apsw.ReadOnlyError, apsw.CantOpenError)
+UNABLE_EXTENDED = frozenset({apsw.SQLITE_IOERR_SHMSIZE})
 
 Synchronous = Literal["full", "normal"]
 
@@ -23,43 +32,88 @@ def open_file(
     path: Path, *, application_id: int, migrations: Sequence[str], synchronous: Synchronous, busy_ms: int = BUSY_MS
 ) -> apsw.Connection:
     """A writing connection to the file, made if it is not there, migrated to this version."""
-    try:
-        db = apsw.Connection(str(path))
-        db.set_busy_timeout(busy_ms)
+    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    with _opened(path, flags, busy_ms) as db:
         db.transaction_mode = "IMMEDIATE"
-        _refuse_foreign(db, path, application_id, len(migrations))
-        db.pragma("journal_mode", "wal")
+        _version(db, path, application_id, len(migrations))
+        _write_ahead(db, path, time.monotonic() + busy_ms / 1000)
         db.pragma("synchronous", synchronous)
         _migrate(db, application_id, migrations)
-    except apsw.Error as error:
-        raise _unusable(path, error) from error
-    return db
+        return db
 
 
 def open_to_read(
     path: Path, *, application_id: int, migrations: Sequence[str], busy_ms: int = BUSY_MS
 ) -> apsw.Connection:
     """A reading connection to a file that is there and of this version."""
-    try:
-        db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-        db.set_busy_timeout(busy_ms)
+    with _opened(path, apsw.SQLITE_OPEN_READWRITE, busy_ms) as db:
         db.pragma("query_only", 1)
-        _refuse_foreign(db, path, application_id, len(migrations))
-        version = db.pragma("user_version")
-    except apsw.Error as error:
-        raise _unusable(path, error) from error
-    if version < len(migrations):
-        raise SurroundingsError(
-            f"{path} was written by an older landed: start `landed serve` once to bring it forward."
-        )
-    return db
+        deadline = time.monotonic() + busy_ms / 1000
+        while (version := _version(db, path, application_id, len(migrations))) == 0 and time.monotonic() < deadline:
+            # Another process is making it at this moment.
+            time.sleep(POLL_SECONDS)
+        if version < len(migrations):
+            raise SurroundingsError(
+                f"{path} was written by an older landed: start `landed serve` once to bring it forward."
+            )
+        return db
 
 
-def _refuse_foreign(db: apsw.Connection, path: Path, application_id: int, version: int) -> None:
-    if db.pragma("application_id") not in (0, application_id):
-        raise SurroundingsError(f"{path} is not a file of landed's: name another directory with --data.")
-    if db.pragma("user_version") > version:
+def is_unable(error: apsw.Error) -> bool:
+    """Whether nothing was written and a later try may succeed; anything else leaves that unknown."""
+    return isinstance(error, UNABLE) or getattr(error, "extendedresult", None) in UNABLE_EXTENDED
+
+
+@contextmanager
+def _opened(path: Path, flags: int, busy_ms: int) -> Iterator[apsw.Connection]:
+    """A connection that is closed again when it turns out to be of no use."""
+    db = None
+    try:
+        db = apsw.Connection(str(path), flags=flags)
+        db.set_busy_timeout(busy_ms)
+        yield db
+    except BaseException as error:
+        if db is not None:
+            db.close(force=True)
+        if isinstance(error, apsw.NotADBError):
+            raise _foreign(path) from error
+        if isinstance(error, apsw.Error):
+            raise SurroundingsError(
+                f"{path} cannot be opened ({error}): check that its directory can be written and has space."
+            ) from error
+        raise
+
+
+def _version(db: apsw.Connection, path: Path, application_id: int, version_known: int) -> int:
+    """The version of the file, 0 if it is empty; refuses what is not ours or newer than we are."""
+    # One statement, so that a file that another process is making is seen before or after, never between.
+    found, version, tables = db.execute(
+        "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema) "
+        "FROM pragma_application_id, pragma_user_version"
+    ).get
+    if found != application_id and (found or version or tables):
+        raise _foreign(path)
+    if version > version_known:
         raise SurroundingsError(f"{path} was written by a newer landed: install that version, or name another --data.")
+    return int(version)
+
+
+def _foreign(path: Path) -> SurroundingsError:
+    return SurroundingsError(f"{path} is not a file of landed's: name another directory with --data.")
+
+
+def _write_ahead(db: apsw.Connection, path: Path, deadline: float) -> None:
+    mode = None
+    while mode is None:
+        try:
+            mode = db.pragma("journal_mode", "wal")
+        except apsw.BusyError:
+            # Another process makes the same change, and SQLite does not wait for that one.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(POLL_SECONDS)
+    if mode != "wal":
+        raise SurroundingsError(f"{path} lies where SQLite cannot keep a write-ahead log: name another --data.")
 
 
 def _migrate(db: apsw.Connection, application_id: int, migrations: Sequence[str]) -> None:
@@ -67,11 +121,8 @@ def _migrate(db: apsw.Connection, application_id: int, migrations: Sequence[str]
         return
     with db:
         # Asked again under the write lock: another process may have been first.
-        for number, sql in enumerate(migrations[db.pragma("user_version") :], db.pragma("user_version") + 1):
+        applied = db.pragma("user_version")
+        for number, sql in enumerate(migrations[applied:], applied + 1):
             db.execute(sql)
             db.pragma("user_version", number)
         db.pragma("application_id", application_id)
-
-
-def _unusable(path: Path, error: apsw.Error) -> SurroundingsError:
-    return SurroundingsError(f"{path} cannot be opened ({error}): check that its directory can be written.")

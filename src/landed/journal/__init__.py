@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+# A record can be as large as a body and its headers together; a batch of them must not fill the memory.
+BYTES_A_READ_MAX = 4 * 1024 * 1024
+
 
 class Journal(Protocol):
     """What every journal does; one conformance suite holds all of them to it."""
@@ -20,11 +23,15 @@ class Journal(Protocol):
     def append(self, records: Sequence[bytes]) -> int:
         """Make encoded records durable, all or none, and give the position of the last.
 
-        Raises JournalUnable when nothing was written, JournalBroken when that cannot be known.
+        Raises JournalUnable when nothing was written, JournalBroken when that cannot be known; after
+        the latter it never tries again.
         """
 
-    def read(self, after: int, limit: int) -> list[tuple[int, bytes]]:
-        """Up to `limit` records behind that position, oldest first, with their positions."""
+    def read(self, after: int, limit: int, bytes_max: int = BYTES_A_READ_MAX) -> list[tuple[int, bytes]]:
+        """Records behind that position, oldest first, with their positions; empty at the end.
+
+        It ends with the record that makes them `limit`, or together `bytes_max` bytes or more.
+        """
 
     def last_position(self) -> int:
         """The highest position ever given; positions never run backwards."""

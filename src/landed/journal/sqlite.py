@@ -7,14 +7,14 @@ AUTOINCREMENT, so that a position is never given twice, even after its record wa
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import apsw
 
 from landed.errors import JournalBroken, JournalUnable
-from landed.sqlite import BUSY_MS, open_file
+from landed.journal import BYTES_A_READ_MAX
+from landed.sqlite import BUSY_MS, is_unable, open_file
 
 FILE = "journal.db"
 APPLICATION_ID = 0x6C6E646A
@@ -36,6 +36,7 @@ class SqliteJournal:
 
     def __init__(self, path: Path, *, busy_ms: int = BUSY_MS) -> None:
         self.path = path
+        self._broken: JournalBroken | None = None
         self._db = open_file(
             path, application_id=APPLICATION_ID, migrations=MIGRATIONS, synchronous="full", busy_ms=busy_ms
         )
@@ -49,7 +50,9 @@ class SqliteJournal:
 
     def append(self, records: Sequence[bytes]) -> int:
         """Make encoded records durable, all or none, and give the position of the last."""
-        with self._durably():
+        if not records:
+            return self.last_position()
+        with self._able():
             if len(records) <= ROWS_A_STATEMENT:
                 self._insert(records)
             else:
@@ -58,20 +61,30 @@ class SqliteJournal:
                         self._insert(records[start : start + ROWS_A_STATEMENT])
         return self._db.last_insert_rowid()
 
-    def read(self, after: int, limit: int) -> list[tuple[int, bytes]]:
-        """Up to `limit` records behind that position, oldest first, with their positions."""
+    def read(self, after: int, limit: int, bytes_max: int = BYTES_A_READ_MAX) -> list[tuple[int, bytes]]:
+        """Records behind that position, oldest first, until there are `limit` of them or `bytes_max` are reached."""
         query = "SELECT position, data FROM record WHERE position > ? ORDER BY position LIMIT ?"
-        rows: list[Any] = self._db.execute(query, (after, limit)).fetchall()
+        rows: list[tuple[int, bytes]] = []
+        size = 0
+        with self._able(), closing(self._db.execute(query, (after, limit))) as cursor:
+            for position, data in cursor:
+                rows.append((position, data))
+                size += len(data)
+                if size >= bytes_max:
+                    break
         return rows
 
     def last_position(self) -> int:
         """The highest position ever given; 0 before the first record."""
-        last: int = self._db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'record'").get
+        with self._able():
+            last: int = self._db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'record'").get
         return last
 
     def checkpoint(self) -> None:
         """Move what is in the WAL into the file, as far as nobody is in the way."""
-        self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        # Busy: another process is at it.
+        with self._able(), suppress(apsw.BusyError):
+            self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -82,10 +95,14 @@ class SqliteJournal:
         self._db.execute(f"INSERT INTO record (data) VALUES {rows}", records)  # noqa: S608 - placeholders only
 
     @contextmanager
-    def _durably(self) -> Iterator[None]:
+    def _able(self) -> Iterator[None]:
+        if self._broken is not None:
+            # A second try could be told "on disk" of what the first one lost.
+            raise self._broken
         try:
             yield
-        except (apsw.FullError, apsw.BusyError, apsw.ReadOnlyError, apsw.CantOpenError) as error:
-            raise JournalUnable(f"The journal {self.path} cannot take records now: {error}.") from error
         except apsw.Error as error:
-            raise JournalBroken(f"The journal {self.path} failed while writing: {error}.") from error
+            if is_unable(error):
+                raise JournalUnable(f"The journal {self.path} cannot be used now: {error}.") from error
+            self._broken = JournalBroken(f"The journal {self.path} failed: {error}.")
+            raise self._broken from error

@@ -36,13 +36,14 @@ class Known(msgspec.Struct):
 
 
 class KeptInbound(msgspec.Struct, frozen=True, kw_only=True):
-    """An inbound message as it is kept."""
+    """An inbound message as it is kept: how often it came, and the record of the copy that stands."""
 
     key: bytes
     position: int
     received_at: datetime
     account: str
     inbound: Inbound
+    copies: int = 1
 
 
 class Tally(msgspec.Struct, kw_only=True):
@@ -79,10 +80,16 @@ class Changes(msgspec.Struct, kw_only=True):
 
 
 class Store(Protocol):
-    """What every store does for the fold; one conformance suite holds all of them to it."""
+    """What every store does for the fold; one conformance suite holds all of them to it.
+
+    Raises StoreUnable when nothing was written and a later try may succeed.
+    """
 
     def progress(self, epoch: str) -> Progress:
-        """How far this journal has been folded; a store that never saw any begins with it."""
+        """How far this journal has been folded; a store that never saw any begins with it.
+
+        FoldStopped when the store was made from another journal.
+        """
 
     def transaction(self) -> AbstractContextManager[object]:
         """All that is done within is written at once or not at all."""
@@ -90,14 +97,17 @@ class Store(Protocol):
     def load(self, keys: Collection[MessageKey]) -> dict[MessageKey, Known]:
         """What is known of these messages; one that is not known is not in the answer."""
 
-    def has_inbound(self, key: bytes) -> bool:
-        """Whether an inbound message with this key is kept."""
+    def load_inbound(self, keys: Collection[bytes]) -> dict[bytes, KeptInbound]:
+        """The inbound messages with these keys that are kept."""
 
     def next_rows(self) -> tuple[int, int]:
         """The rows that the next new message and the next new receipt take."""
 
-    def save(self, changes: Changes, *, epoch: str, before: int, position: int, at: datetime) -> None:
-        """Write the changes and move the position from `before`; FoldStopped when it is not there."""
+    def save(self, changes: Changes, *, epoch: str, before: int, position: int, at: datetime) -> Progress:
+        """Write the changes and move the position from `before`; FoldStopped when it is not there.
+
+        The progress given holds once the transaction is written.
+        """
 
     def close(self) -> None:
         """Let go of the files."""

@@ -4,8 +4,8 @@ SELECT {message_columns} FROM message WHERE generation = :generation AND key IN 
 -- name: receipts_by_message
 SELECT {receipt_columns} FROM receipt WHERE message IN (SELECT value FROM json_each(:messages));
 
--- name: has_inbound
-SELECT EXISTS (SELECT 1 FROM inbound WHERE key = :key);
+-- name: inbound_by_key
+SELECT {inbound_columns} FROM inbound WHERE key IN (SELECT unhex(value) FROM json_each(:keys));
 
 -- name: save_messages
 INSERT INTO message ({message_columns}) VALUES {rows}
@@ -23,7 +23,10 @@ INSERT OR REPLACE INTO receipt ({receipt_columns}) VALUES {rows};
 
 -- name: save_inbound
 INSERT INTO inbound ({inbound_columns}) VALUES {rows}
-ON CONFLICT (key) DO UPDATE SET copies = copies + 1, received_us = min(received_us, excluded.received_us);
+ON CONFLICT (key) DO UPDATE SET
+    position = excluded.position, copies = excluded.copies, received_us = excluded.received_us,
+    channel = excluded.channel, occurred_us = excluded.occurred_us, zone_assumed = excluded.zone_assumed,
+    api_key = excluded.api_key, verified = excluded.verified, stale = excluded.stale;
 
 -- name: save_unreadable
 INSERT INTO unreadable (position, received_us, reason) VALUES {rows};
@@ -37,7 +40,8 @@ INSERT INTO fold VALUES (1, :epoch, 0, 0, 0, 0, 0, 0) ON CONFLICT (one) DO NOTHI
 -- name: move_progress
 UPDATE fold SET position = :position, at_us = :at_us, received = received + :received, folded = folded + :folded,
     duplicate = duplicate + :duplicate, unreadable = unreadable + :unreadable
-WHERE epoch = :epoch AND position = :before;
+WHERE epoch = :epoch AND position = :before
+RETURNING epoch, position, at_us, received, folded, duplicate, unreadable;
 
 -- name: list_messages
 SELECT {message_columns} FROM message
@@ -51,14 +55,15 @@ WHERE seen_us >= :since AND seen_us < :until AND (seen_us, id) < (:before_us, :b
 ORDER BY seen_us DESC, id DESC LIMIT :limit;
 
 -- name: messages_by_id
-SELECT {message_columns} FROM message WHERE generation = :generation AND key = :key AND message_id = :message_id;
+SELECT {message_columns} FROM message WHERE generation = :generation AND key = :key AND message_id = :message_id
+ORDER BY id DESC;
 
 -- name: messages_by_client_ref
 SELECT {message_columns} FROM message WHERE generation = :generation AND client_ref = :client_ref
 ORDER BY id DESC LIMIT :limit;
 
--- name: message_by_row
-SELECT {message_columns} FROM message WHERE id = :id;
+-- name: messages_by_row
+SELECT {message_columns} FROM message WHERE id IN (SELECT value FROM json_each(:messages));
 
 -- name: receipts_after
 SELECT {receipt_columns} FROM receipt WHERE id > :after ORDER BY id LIMIT :limit;

@@ -23,9 +23,9 @@ import apsw
 import msgspec
 
 from landed.domain.lifecycle import Fact, Message, Source, microseconds, moment
-from landed.domain.receipt import Api, Outcome, Receipt, Segment, Status, Workflow
+from landed.domain.receipt import Api, Inbound, Outcome, Receipt, Segment, Status, Workflow
 from landed.errors import FoldStopped, StoreUnable
-from landed.sqlite import open_file, open_to_read
+from landed.sqlite import is_unable, open_file, open_to_read
 from landed.store import Changes, Filter, Kept, KeptInbound, Known, MessageKey, Progress, Tally
 
 FILE = "store.db"
@@ -46,8 +46,8 @@ MESSAGE_COLUMNS = (
 )
 RECEIPT_COLUMNS = (
     "id, message, key, position, source, copies, received_us, api, channel, status, provider_status, code, network, "
-    "recipient, sender, client_ref, occurred_us, pushed_us, zone_assumed, price, currency, segments, api_key, verified, "
-    "stale, more"
+    "recipient, sender, client_ref, occurred_us, pushed_us, zone_assumed, price, currency, segments, api_key, "
+    "verified, stale, more"
 )
 INBOUND_COLUMNS = (
     "key, position, copies, received_us, account, message_id, api, channel, message_type, text, recipient, sender, "
@@ -85,13 +85,16 @@ class SqliteStore:
         try:
             with self._db:
                 yield
-        except (apsw.FullError, apsw.BusyError, apsw.ReadOnlyError, apsw.CantOpenError) as error:
-            raise StoreUnable(f"The store {self.path} cannot be written now: {error}.") from error
+        except apsw.Error as error:
+            if is_unable(error):
+                raise StoreUnable(f"The store {self.path} cannot be written now: {error}.") from error
+            raise
 
     def progress(self, epoch: str) -> Progress:
         """How far this journal has been folded; FoldStopped when the store belongs to another one."""
-        self._db.execute(self._sql["begin_progress"], {"epoch": epoch})
-        progress = _progress(self._db)
+        with self.transaction():
+            self._db.execute(self._sql["begin_progress"], {"epoch": epoch})
+            progress = _progress(self._db)
         if progress is None or progress.epoch != epoch:
             raise FoldStopped(
                 f"{self.path} was made from another journal than the one beside it: "
@@ -122,16 +125,18 @@ class SqliteStore:
             known[key].facts[kept.fact.key] = kept
         return known
 
-    def has_inbound(self, key: bytes) -> bool:
-        """Whether an inbound message with this key is kept."""
-        return bool(self._db.execute(self._sql["has_inbound"], {"key": key}).get)
+    def load_inbound(self, keys: Collection[bytes]) -> dict[bytes, KeptInbound]:
+        """The inbound messages with these keys that are kept."""
+        wanted = msgspec.json.encode([key.hex() for key in keys]).decode()
+        rows = self._db.execute(self._sql["inbound_by_key"], {"keys": wanted})
+        return {row[0]: _kept_inbound(row) for row in rows}
 
     def next_rows(self) -> tuple[int, int]:
         """The rows that the next new message and the next new receipt take."""
         message, receipt = self._db.execute(self._sql["newest"]).get
         return message + 1, receipt + 1
 
-    def save(self, changes: Changes, *, epoch: str, before: int, position: int, at: datetime) -> None:
+    def save(self, changes: Changes, *, epoch: str, before: int, position: int, at: datetime) -> Progress:
         """Write the changes and move the position from `before`; FoldStopped when it is not there."""
         self._insert("save_messages", [_message_row(row, message) for row, message in changes.messages])
         self._insert("save_receipts", [_receipt_row(message, kept) for message, kept in changes.facts])
@@ -140,15 +145,16 @@ class SqliteStore:
             "save_unreadable", [(position, microseconds(at), reason) for position, at, reason in changes.unreadable]
         )
         moved = {"epoch": epoch, "before": before, "position": position, "at_us": microseconds(at)}
-        self._db.execute(self._sql["move_progress"], moved | msgspec.structs.asdict(changes.tally))
-        if self._db.changes() != 1:
+        row = self._db.execute(self._sql["move_progress"], moved | msgspec.structs.asdict(changes.tally)).get
+        if row is None:
             raise FoldStopped(f"Another process moved the fold of {self.path}: let only one worker run on it.")
+        return _progress_of(row)
 
     def replace_views(self, built: Path) -> None:
         """Put the views of another store in the place of this one's, in one transaction."""
         self._db.execute("ATTACH ? AS built", (str(built),))
         try:
-            with self._db:
+            with self.transaction():
                 for table in VIEWS:
                     self._db.execute(f"DELETE FROM main.{table}; INSERT INTO main.{table} SELECT * FROM built.{table}")  # noqa: S608 - our names
         finally:
@@ -217,12 +223,14 @@ class SqliteReader:
         kept = self._db.execute(query, {"messages": _array(row[0] for row in rows)})
         return [_kept(row, message.message_id) for row in kept]
 
-    def receipts_after(self, row: int, limit: int) -> Iterator[tuple[Kept, Message]]:
+    def receipts_after(self, row: int, limit: int) -> list[tuple[Kept, Message]]:
         """Receipts in the order in which they were folded, with their messages as they stand."""
-        query = self._sql["receipts_after"]
-        for receipt in self._db.execute(query, {"after": row, "limit": limit}).fetchall():
-            message = _message(self._db.execute(self._sql["message_by_row"], {"id": receipt[1]}).get)
-            yield _kept(receipt, message.message_id), message
+        # One snapshot: a rebuild between the two reads would give the rows another meaning.
+        with self._db:
+            receipts: list[Row] = list(self._db.execute(self._sql["receipts_after"], {"after": row, "limit": limit}))
+            wanted = {"messages": _array({receipt[1] for receipt in receipts})}
+            messages = {each[0]: _message(each) for each in self._db.execute(self._sql["messages_by_row"], wanted)}
+        return [(_kept(receipt, messages[receipt[1]].message_id), messages[receipt[1]]) for receipt in receipts]
 
     def newest_receipt(self) -> int:
         """The row of the newest receipt; 0 before the first."""
@@ -277,9 +285,11 @@ def _many_rows(name: str, rows: int, columns: int) -> str:
 
 
 def _progress(db: apsw.Connection) -> Progress | None:
-    row = db.execute(queries()["progress"]).fetchone()
-    if row is None:
-        return None
+    row = db.execute(queries()["progress"]).get
+    return None if row is None else _progress_of(row)
+
+
+def _progress_of(row: Row) -> Progress:
     epoch, position, at_us, received, folded, duplicate, unreadable = row
     tally = Tally(received=received, folded=folded, duplicate=duplicate, unreadable=unreadable)
     return Progress(epoch=epoch, position=position, at=moment(at_us) if at_us else None, tally=tally)
@@ -435,7 +445,7 @@ def _inbound_row(kept: KeptInbound) -> Row:
     return (
         kept.key,
         kept.position,
-        1,
+        kept.copies,
         microseconds(kept.received_at),
         kept.account,
         inbound.message_id,
@@ -450,4 +460,24 @@ def _inbound_row(kept: KeptInbound) -> Row:
         inbound.api_key,
         inbound.verified,
         inbound.stale,
+    )
+
+
+def _kept_inbound(row: Row) -> KeptInbound:
+    inbound = Inbound(
+        message_id=row[5],
+        api=Api(row[6]),
+        channel=row[7],
+        message_type=row[8],
+        text=row[9],
+        to=row[10],
+        sender=row[11],
+        occurred_at=_time(row[12]),
+        zone_assumed=bool(row[13]),
+        api_key=row[14],
+        verified=bool(row[15]),
+        stale=bool(row[16]),
+    )
+    return KeptInbound(
+        key=row[0], position=row[1], copies=row[2], received_at=moment(row[3]), account=row[4], inbound=inbound
     )

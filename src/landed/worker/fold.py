@@ -6,6 +6,7 @@ does not matter to what a message becomes; only to the rows' numbers.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
@@ -29,6 +30,7 @@ from landed.vonage.parse import Coverage, Trust, read
 from landed.vonage.request import Request
 
 RECORDS_A_BATCH = 2_000
+BYTES_A_BATCH = 4 * 1024 * 1024
 
 
 class Folded(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +47,10 @@ Heard = Callable[[Sequence[Folded]], None]
 
 
 class Fold:
-    """One journal into one store. `heard` is told of each request, after its transaction."""
+    """One journal into one store. `heard` is told of each request, after its transaction.
+
+    `was_full` says that the last batch was as large as one may be, so that more may be waiting.
+    """
 
     def __init__(
         self,
@@ -54,32 +59,34 @@ class Fold:
         heard: Heard | None = None,
         *,
         records_a_batch: int = RECORDS_A_BATCH,
+        bytes_a_batch: int = BYTES_A_BATCH,
     ) -> None:
         self._journal = journal
         self._store = store
         self._heard = heard
         self._records_a_batch = records_a_batch
+        self._bytes_a_batch = bytes_a_batch
+        self.was_full = False
         self.progress: Progress = store.progress(journal.epoch)
         self._refuse_positions_beyond_the_end()
 
     def step(self) -> int:
         """Fold the next batch, and say how many records it had; 0 when there is nothing to do."""
         before = self.progress.position
-        rows = self._journal.read(before, self._records_a_batch)
+        rows = self._journal.read(before, self._records_a_batch, self._bytes_a_batch)
+        self.was_full = len(rows) == self._records_a_batch or sum(len(data) for _, data in rows) >= self._bytes_a_batch
         if not rows:
             return 0
+        batch = _Batch(rows)
         with self._store.transaction():
-            batch = _Batch(self._store, rows)
-            position, at = rows[-1][0], batch.at
-            self._store.save(batch.changes(), epoch=self.progress.epoch, before=before, position=position, at=at)
-        self.progress = self._store.progress(self.progress.epoch)
+            changes = batch.changes(self._store)
+            progress = self._store.save(
+                changes, epoch=self.progress.epoch, before=before, position=rows[-1][0], at=batch.at
+            )
+        self.progress = progress
         if self._heard is not None:
             self._heard(batch.folded)
         return len(rows)
-
-    def is_full(self, folded: int) -> bool:
-        """Whether a batch was as large as one may be, so that more is waiting."""
-        return folded == self._records_a_batch
 
     def catch_up(self, stop: Callable[[], bool] = lambda: False) -> None:
         """Fold until there is nothing left, or until told to stop."""
@@ -96,24 +103,28 @@ class Fold:
 
 
 class _Batch:
-    """One transaction's work: decode all, load what is known of their messages, join, collect."""
+    """One transaction's work: read all, load what is known of their messages, join, collect."""
 
-    def __init__(self, store: Store, rows: Sequence[tuple[int, bytes]]) -> None:
-        self._store = store
+    def __init__(self, rows: Sequence[tuple[int, bytes]]) -> None:
+        # Before the transaction, which holds up nobody while this takes its time.
+        records = [(position, _decoded(position, data)) for position, data in rows]
+        self._records = [(position, record, _read(record)) for position, record in records]
+        self.at = moment(records[-1][1].at_us)
+        self.folded: list[Folded] = []
         self._changes = Changes()
+        self._known: dict[MessageKey, Known] = {}
         self._touched: dict[MessageKey, set[bytes]] = {}
         self._inbound: dict[bytes, KeptInbound] = {}
-        self.folded: list[Folded] = []
-        records = [(position, _decoded(position, data)) for position, data in rows]
-        read_records = [(position, record, _read(record)) for position, record in records]
-        self.at = moment(max(record.at_us for _, record in records))
-        self._known = store.load(_keys(read_records))
-        self._next_message, self._next_receipt = store.next_rows()
-        for position, record, facts in read_records:
-            self._take(position, record, facts)
+        self._next_message = self._next_receipt = 0
 
-    def changes(self) -> Changes:
-        """Everything to save."""
+    def changes(self, store: Store) -> Changes:
+        """Everything to save; asked once, within the transaction."""
+        message_keys, inbound_keys = _keys(self._records)
+        self._known = store.load(message_keys)
+        self._inbound = store.load_inbound(inbound_keys) if inbound_keys else {}
+        self._next_message, self._next_receipt = store.next_rows()
+        for position, record, facts in self._records:
+            self._take(position, record, facts)
         for (account, _), touched, known in ((key, self._touched[key], self._known[key]) for key in self._touched):
             row = known.row
             if row is None:
@@ -151,12 +162,10 @@ class _Batch:
         if isinstance(fact, Receipt):
             return self._join(position, record.account, fact, received_at, Source.WEBHOOK)
         key = inbound_key(record.account, fact)
-        new = key not in self._inbound and not self._store.has_inbound(key)
-        if new:
-            self._inbound[key] = KeptInbound(
-                key=key, position=position, received_at=received_at, account=record.account, inbound=fact
-            )
-        return new
+        kept = self._inbound.get(key)
+        new = KeptInbound(key=key, position=position, received_at=received_at, account=record.account, inbound=fact)
+        self._inbound[key] = new if kept is None else _greater_inbound(kept, new)
+        return kept is None
 
     def _join(self, position: int, account: str, receipt: Receipt, received_at: datetime, source: Source) -> bool:
         message = (account, receipt.message_id)
@@ -199,14 +208,32 @@ def _read(record: Record) -> _Read:
         return unreadable
 
 
-def _keys(records: Iterable[tuple[int, Record, _Read]]) -> set[MessageKey]:
-    keys: set[MessageKey] = set()
+def _keys(records: Iterable[tuple[int, Record, _Read]]) -> tuple[set[MessageKey], set[bytes]]:
+    """The messages and the inbound messages that these records speak of."""
+    messages: set[MessageKey] = set()
+    inbound: set[bytes] = set()
     for _, record, facts in records:
         if isinstance(record, SentRecord):
-            keys.add((record.account, record.message_id))
+            messages.add((record.account, record.message_id))
         elif isinstance(record, RequestRecord) and not isinstance(facts, Unreadable):
-            keys.update((record.account, fact.message_id) for fact in facts if isinstance(fact, Receipt))
-    return keys
+            for fact in facts:
+                if isinstance(fact, Receipt):
+                    messages.add((record.account, fact.message_id))
+                else:
+                    inbound.add(inbound_key(record.account, fact))
+    return messages, inbound
+
+
+def _greater_inbound(one: KeptInbound, other: KeptInbound) -> KeptInbound:
+    """Of two copies the one that stands, with what both together tell; as for receipts."""
+    best = max(one, other, key=_inbound_order)
+    received_at = min(one.received_at, other.received_at)
+    return msgspec.structs.replace(best, received_at=received_at, copies=one.copies + other.copies)
+
+
+def _inbound_order(kept: KeptInbound) -> tuple[bool, bytes]:
+    facts = msgspec.structs.replace(kept.inbound, raw={})
+    return (facts.verified, hashlib.blake2b(msgspec.msgpack.encode(facts), digest_size=16).digest())
 
 
 def _sent(record: SentRecord) -> Receipt:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing, suppress
 
 import structlog
 
-from landed.errors import StoreUnable
+from landed.errors import JournalUnable, StoreUnable
 from landed.journal import Journal
 from landed.store import Progress, Store
 from landed.worker.fold import Fold, Heard
@@ -24,7 +25,10 @@ log = structlog.get_logger("landed.fold")
 
 
 class FoldLoop:
-    """Runs a fold in a thread; `failed` is told, from there, of the error that ended it."""
+    """Runs a fold in a thread; `failed` is told, from there, of the error that ended it.
+
+    A disk that is full or a file that is held ends nothing: it waits and tries again.
+    """
 
     def __init__(
         self,
@@ -39,6 +43,7 @@ class FoldLoop:
         self._failed = failed
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fold", daemon=True)
+        self._checkpointed = time.monotonic()
         self.progress: Progress | None = None
         self.behind = 0
 
@@ -58,34 +63,34 @@ class FoldLoop:
 
     def _run(self) -> None:
         try:
-            journal, store = self._open_journal(), self._open_store()
-            try:
-                self._fold(journal, Fold(journal, store, self._heard))
-            finally:
-                store.close()
-                journal.close()
+            with closing(self._open_journal()) as journal, closing(self._open_store()) as store:
+                self._fold(journal, store)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the process must hear of it
             self._failed(error)
 
-    def _fold(self, journal: Journal, fold: Fold) -> None:
-        checkpointed = time.monotonic()
+    def _fold(self, journal: Journal, store: Store) -> None:
+        fold: Fold | None = None
         while not self._stop.is_set():
-            folded = self._step(fold)
-            self.progress = fold.progress
-            self.behind = journal.last_position() - fold.progress.position
-            if folded and time.monotonic() - checkpointed > CHECKPOINT_SECONDS:
-                journal.checkpoint()
-                checkpointed = time.monotonic()
-            if not fold.is_full(folded):
-                self._stop.wait(BETWEEN_BATCHES_SECONDS if folded else IDLE_SECONDS)
+            try:
+                fold = fold or Fold(journal, store, self._heard)
+                pause = self._round(journal, fold)
+            except (StoreUnable, JournalUnable) as error:
+                log.error("fold.waits", error=str(error))  # noqa: TRY400 - the sentence says it all
+                pause = RETRY_SECONDS
+            self._stop.wait(pause)
         deadline = time.monotonic() + LAST_BATCHES_SECONDS
-        while time.monotonic() < deadline and self._step(fold):
-            pass
+        with suppress(StoreUnable, JournalUnable):
+            while fold is not None and time.monotonic() < deadline and fold.step():
+                pass
 
-    def _step(self, fold: Fold) -> int:
-        try:
-            return fold.step()
-        except StoreUnable as error:
-            log.error("store.unable", error=str(error))  # noqa: TRY400 - the sentence says it all
-            self._stop.wait(RETRY_SECONDS)
+    def _round(self, journal: Journal, fold: Fold) -> float:
+        """Fold a batch and tidy up; the seconds to wait before the next."""
+        folded = fold.step()
+        self.progress = fold.progress
+        self.behind = journal.last_position() - fold.progress.position
+        if folded and time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS:
+            journal.checkpoint()
+            self._checkpointed = time.monotonic()
+        if fold.was_full:
             return 0
+        return BETWEEN_BATCHES_SECONDS if folded else IDLE_SECONDS

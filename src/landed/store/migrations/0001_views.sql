@@ -1,7 +1,7 @@
 -- The views: made from the journal alone, and again by `landed rebuild`.
 
 -- What became of each message. `generation` is id / 2^20, so that inserts by the random `key`
--- (a 64-bit hash of account and message id) touch only the newest million of the index.
+-- (a 64-bit hash of the message id) touch only the newest million of the index.
 CREATE TABLE message (
     id INTEGER PRIMARY KEY,
     generation INTEGER NOT NULL,
