@@ -136,7 +136,7 @@ class Simulator:
         occurred_at = began + timedelta(seconds=step.occurred_seconds or step.after_seconds)
         for _ in range(step.copies):
             now = now_utc()
-            receipt = _receipt(sent, step, occurred_at, now, self._account.api_key)
+            receipt = receipt_of(sent, step, occurred_at, now, self._account.api_key)
             if sent.api is Api.MESSAGES:
                 url = self._account.status_url
                 request = status_request(receipt, self._account, urlsplit(url).path, now)
@@ -151,7 +151,8 @@ def parts_of(text: str) -> int:
     return 1 if len(text) <= SINGLE_CHARACTERS_MAX else math.ceil(len(text) / PART_CHARACTERS_MAX)
 
 
-def _receipt(sent: Sent, step: Step, occurred_at: datetime, now: datetime, api_key: str) -> Receipt:
+def receipt_of(sent: Sent, step: Step, occurred_at: datetime, now: datetime, api_key: str) -> Receipt:
+    """What Vonage says of the message at this step."""
     said, code = step.said(sent.api), step.code(sent.api)
     messages = sent.api is Api.MESSAGES
     whole = occurred_at.replace(microsecond=0)

@@ -1,0 +1,65 @@
+"""What is documented is there, what is there is documented, and the README's code runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from pydantic_core import PydanticUndefined
+
+from landed.gate.judge import ANSWERS
+from landed.settings import AccountSettings, Limits, Settings
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+SETTINGS = (ROOT / "docs" / "settings.md").read_text()
+
+
+def rows(model, prefix=""):
+    """The documentation's table rows for a settings model: name, default, meaning."""
+    for name, field in model.model_fields.items():
+        default = "required" if field.default is PydanticUndefined else shown(field.default)
+        yield f"| `{prefix}{name}` | {default} | {field.description} |"
+
+
+def shown(default):
+    return "none" if default in (None, ()) else f"`{default}`"
+
+
+@pytest.mark.parametrize(
+    "row", [*rows(Settings), *rows(AccountSettings), *rows(Limits)], ids=lambda row: row.split("`")[1]
+)
+def test_every_setting_is_documented_with_its_default_and_meaning(row):
+    if row.startswith(("| `limits`", "| `account`")):
+        return
+    assert row in SETTINGS
+
+
+@pytest.mark.parametrize("command", ["demo", "serve", "list", "show", "tail", "rebuild", "parse"])
+def test_every_command_is_in_the_readme(command):
+    assert f"landed {command}" in README
+
+
+@pytest.mark.parametrize("path", [*ANSWERS, "/healthz", "/metrics"])
+def test_every_route_is_in_the_readme(path):
+    assert path in README
+
+
+def test_the_readme_s_library_example_runs(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(code.replace('secrets="your signature secret"', "secrets=None"), names)  # noqa: S102 - it is what is tested
+    body = json.dumps({"message_uuid": "m", "status": "delivered", "channel": "sms"}).encode()
+    request = SimpleNamespace(
+        method="POST", path="/webhooks/message-status", query_string=b"", headers={}, get_data=lambda: body
+    )
+    assert names["webhook"](request) == ("", 200)
+    assert capsys.readouterr().out == "m delivered delivered None\n"
+
+
+def test_the_readme_s_links_lead_somewhere():
+    for link in re.findall(r"\]\(([^)]+)\)", README):
+        assert (ROOT / link).exists(), link
