@@ -1,0 +1,159 @@
+"""What only the embedded journal can be put through: full, held, retired from, and failing to sync."""
+# ruff: noqa: SLF001 - a limit on a file's pages belongs to the connection that it is to limit
+
+import apsw
+import pytest
+
+from landed.errors import JournalBroken, JournalUnable
+from landed.journal.sqlite import SqliteJournal
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "journal.db"
+
+
+@pytest.fixture
+def journal(path):
+    journal = SqliteJournal(path, busy_ms=50)
+    yield journal
+    journal.close()
+
+
+@pytest.fixture
+def other(journal):
+    """Another connection to the same file, as another process has one."""
+    other = apsw.Connection(str(journal.path))
+    yield other
+    other.close()
+
+
+@pytest.mark.parametrize("count", [20, 500], ids=["one-statement", "several-statements"])
+def test_a_full_journal_takes_nothing_and_works_again_afterwards(journal, count):
+    first = journal.append([b"before"])
+    journal._db.pragma("max_page_count", 8)
+
+    for _ in range(3):
+        with pytest.raises(JournalUnable, match="full"):
+            journal.append([b"x" * 4_000] * count)
+    assert journal.read(0, 10) == [(first, b"before")]
+    assert journal.last_position() == first
+
+    journal._db.pragma("max_page_count", 10_000)
+    last = journal.append([b"x" * 4_000] * count)
+    assert len(journal.read(0, 1_000)) == 1 + count
+    assert last == journal.last_position()
+
+
+def test_a_small_append_still_fits_when_a_large_one_did_not(journal):
+    journal._db.pragma("max_page_count", 8)
+    with pytest.raises(JournalUnable):
+        journal.append([b"x" * 4_000] * 200)
+
+    position = journal.append([b"small"])
+
+    assert journal.read(0, 10) == [(position, b"small")]
+
+
+def test_a_held_journal_takes_nothing_and_works_again_afterwards(journal, other):
+    with other:
+        other.execute("INSERT INTO record (data) VALUES (x'00')")
+        with pytest.raises(JournalUnable, match="locked"):
+            journal.append([b"one"])
+        with pytest.raises(JournalUnable, match="locked"):
+            journal.append([b"one"] * 200)
+        other.execute("DELETE FROM record")
+
+    position = journal.append([b"two"])
+
+    assert journal.read(0, 10) == [(position, b"two")]
+
+
+def test_positions_never_run_backwards_even_when_the_newest_records_are_retired(path, journal, other):
+    last = journal.append([b"one", b"two", b"three"])
+    other.execute("DELETE FROM record WHERE position >= ?", (last - 1,))
+
+    assert journal.last_position() == last
+    assert journal.append([b"four"]) == last + 1
+
+    other.execute("DELETE FROM record")
+    again = SqliteJournal(path)
+    assert again.last_position() == last + 1
+    assert again.append([b"five"]) == last + 2
+    assert again.read(0, 10) == [(last + 2, b"five")]
+    again.close()
+
+
+@pytest.mark.parametrize("limits", [(2,), (100, 1), (100,)], ids=["records", "bytes", "all"])
+def test_no_read_is_left_open(journal, other, limits):
+    journal.append([b"x" * 100] * 10)
+    assert journal.read(0, *limits)
+    journal.append([b"y"])
+    assert other.execute("SELECT count(*) FROM record").get == 11
+
+    # A reader that were still at work would make this one busy.
+    assert other.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE) == (0, 0)
+
+
+def test_a_checkpoint_beside_another_one_is_no_error(journal, other):
+    journal.append([b"one"])
+    with other:
+        other.execute("SELECT * FROM record").fetchall()
+        journal.checkpoint()
+
+    assert len(journal.read(0, 10)) == 1
+
+
+class _FailingSync(apsw.VFS):
+    """A disk whose syncs of the WAL fail when told to; it counts them."""
+
+    def __init__(self):
+        self.fails = False
+        self.syncs = 0
+        super().__init__("failing-sync", "unix", makedefault=True)
+
+    def xOpen(self, name, flags):  # noqa: N802 - SQLite's name
+        return _FailingFile(self, name, flags)
+
+
+class _FailingFile(apsw.VFSFile):
+    def __init__(self, vfs, name, flags):
+        self._vfs = vfs
+        super().__init__("unix", name, flags)
+
+    def xSync(self, flags):  # noqa: N802 - SQLite's name
+        self._vfs.syncs += 1
+        if self._vfs.fails:
+            error = apsw.IOError("fsync failed")
+            error.extendedresult = apsw.SQLITE_IOERR_FSYNC
+            raise error
+        super().xSync(flags)
+
+
+@pytest.fixture
+def disk():
+    default = apsw.vfs_names()[0]
+    disk = _FailingSync()
+    yield disk
+    disk.unregister()
+    assert apsw.vfs_names()[0] == default
+
+
+def test_after_a_failed_sync_the_journal_is_broken_and_never_tries_again(disk, path):
+    journal = SqliteJournal(path)
+    journal.append([b"one"])
+    disk.fails = True
+    with pytest.raises(JournalBroken):
+        journal.append([b"two"])
+    disk.fails = False
+    syncs = disk.syncs
+
+    for records in ([b"three"], [b"three"] * 200):
+        with pytest.raises(JournalBroken):
+            journal.append(records)
+
+    assert disk.syncs == syncs
+    journal.close()
+    again = SqliteJournal(path)
+    assert [data for _, data in again.read(0, 10)][:1] == [b"one"]
+    again.close()
