@@ -5,7 +5,8 @@ journal says that the record is durable. Records of the requests that arrive wit
 loop share one commit; there is no timer that would delay a lone request. The commit runs on the
 loop's own thread: handing it over would cost more than it takes.
 
-Malformed requests are answered 400 and the connection closed, as RFC 9112 asks; never 5xx.
+Malformed requests are answered 400 and the connection closed, as RFC 9112 asks; never 5xx. What is
+kept for a client while it is slow to send or to read is counted, and bounded for all of them together.
 """
 
 from __future__ import annotations
@@ -37,12 +38,20 @@ RETRY_AFTER_SECONDS = 5
 SWEEP_SECONDS = 1.0
 TICK_SECONDS = 30.0
 LINGER_SECONDS = 2.0
+# Clients beyond the limit of connections that are told so; further ones are closed at once.
+TURNED_AWAY_MAX = 256
+# A chunk is parsed piece by piece, so that a client that does not read its answers is noticed in between.
+PIECE_BYTES_MAX = 16 * 1024
+UNREAD_BYTES_MAX = 16 * 1024
+# Records that wait for one commit; beyond this they do not wait.
+COMMIT_BYTES_MAX = 4 * 1024 * 1024
 # One byte a chunk takes six on the wire; more than this is not a body but an attack.
 WIRE_BYTES_A_BODY_BYTE_MAX = 8
 
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 HOST = re.compile(rb"[A-Za-z0-9._~:\[\]%!$&'()*+,;=-]*")
 METHOD_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32} ")
+VERSIONS = ("1.0", "1.1")
+FRAMING = frozenset({b"host", b"transfer-encoding", b"content-length", b"expect"})
 
 log = structlog.get_logger("landed.gate")
 
@@ -50,13 +59,13 @@ log = structlog.get_logger("landed.gate")
 class Exchange:
     """One request's place in the order of answers on its connection."""
 
-    __slots__ = ("answer", "close", "connection", "head", "last")
+    __slots__ = ("connection", "head", "last", "status")
 
     def __init__(self, connection: Connection, *, head: bool, last: bool) -> None:
         self.connection = connection
         self.head = head
         self.last = last
-        self.answer: bytes | None = None
+        self.status: HTTPStatus | None = None
 
 
 class Gate:
@@ -75,7 +84,9 @@ class Gate:
         self.loop = asyncio.get_running_loop()
         self._ids = Ids()
         self._pending: list[tuple[bytes, Exchange, HTTPStatus]] = []
+        self._pending_bytes = 0
         self._able = True
+        self._is_broken = False
         self._answers: dict[tuple[HTTPStatus, bool, bool], bytes] = {}
         self._refused: Counter[str] = Counter()
         self._ticked = 0.0
@@ -102,21 +113,36 @@ class Gate:
 
     def answer(self, exchange: Exchange, status: HTTPStatus) -> None:
         """Give a request its answer, in its turn."""
-        exchange.answer = self._bytes_of(status, exchange.last or self.stopping, exchange.head)
+        exchange.status = status
         exchange.connection.flush()
+
+    def bytes_of(self, status: HTTPStatus, close: bool, head: bool) -> bytes:  # noqa: FBT001 - a cache's key
+        """The bytes of an answer, kept for the second that its date holds."""
+        answer = self._answers.get((status, close, head))
+        if answer is None:
+            answer = self._answers[status, close, head] = _answer(status, close=close, head=head)
+        return answer
 
     async def stop(self, seconds: float) -> None:
         """Answer what is in flight and close; what is not whole after so many seconds is cut off."""
         self.stopping = True
         self._sweeper.cancel()
+        await self._turn()
         for connection in list(self.connections):
             connection.close_if_idle()
         deadline = self.loop.time() + seconds
         while self.connections and self.loop.time() < deadline:  # noqa: ASYNC110 - a deadline, not an event
             await asyncio.sleep(0.01)
         self._commit()
+        await self._turn()
         for connection in list(self.connections):
             connection.abort()
+        self._commit()
+
+    async def _turn(self) -> None:
+        """Let the loop read what has come and write what is to go; two, since one may be half over."""
+        for _ in range(2):
+            await asyncio.sleep(0)
 
     def _judged(self, request: Request, exchange: Exchange) -> None:
         now_us = time.time_ns() // 1_000
@@ -130,7 +156,11 @@ class Gate:
         if not self._pending:
             # Two turns of the loop: requests that are already on their way share the commit.
             self.loop.call_soon(self.loop.call_soon, self._commit)
-        self._pending.append((encode(record), exchange, verdict.answer))
+        data = encode(record)
+        self._pending.append((data, exchange, verdict.answer))
+        self._pending_bytes += len(data)
+        if self._pending_bytes > COMMIT_BYTES_MAX:
+            self._commit()
 
     def _record(self, request: Request, verdict: Verdict, now_us: int, peer: str) -> RequestRecord:
         return RequestRecord(
@@ -153,17 +183,18 @@ class Gate:
 
     def _commit(self) -> None:
         pending, self._pending = self._pending, []
+        self._pending_bytes = 0
         if not pending:
             return
         durable = self._append([record for record, _, _ in pending])
         for _, exchange, status in pending:
-            exchange.answer = self._bytes_of(
-                status if durable else HTTPStatus.SERVICE_UNAVAILABLE, exchange.last or self.stopping, exchange.head
-            )
+            exchange.status = status if durable else HTTPStatus.SERVICE_UNAVAILABLE
         for connection in dict.fromkeys(exchange.connection for _, exchange, _ in pending):
             connection.flush()
 
     def _append(self, records: list[bytes]) -> bool:
+        if self._is_broken:
+            return False
         try:
             self._journal.append(records)
         except JournalUnable as error:
@@ -171,18 +202,12 @@ class Gate:
                 log.error("journal.unable", error=str(error))  # noqa: TRY400 - the sentence says it all
             self._able = False
         except JournalBroken as error:
-            # Whether the bytes are on disk cannot be known: no answer, and no second try.
+            # Whether the bytes are on disk cannot be known: no 2xx, and never another try.
+            self._able, self._is_broken = False, True
             self._broken(error)
-            self._able = False
         else:
             self._able = True
         return self._able
-
-    def _bytes_of(self, status: HTTPStatus, close: bool, head: bool) -> bytes:  # noqa: FBT001 - a cache's key
-        answer = self._answers.get((status, close, head))
-        if answer is None:
-            answer = self._answers[status, close, head] = _answer(status, close=close, head=head)
-        return answer
 
     def _sweep(self) -> None:
         """Once a second: end what took too long, refresh the date, and tick if nothing else did."""
@@ -201,7 +226,17 @@ class Gate:
 
 
 class Connection(asyncio.Protocol):
-    """One client: parses what it sends, keeps its requests in order, holds it to the limits."""
+    """One client: parses what it sends, keeps its requests in order, holds it to the limits.
+
+    `_ending` means that no further request is taken; `_lingering`, that all answers are written.
+    """
+
+    _url: bytes
+    _version: str
+    _headers: list[tuple[bytes, bytes]]
+    _framing: dict[bytes, list[bytes]]
+    _body: bytes | bytearray
+    _refusal: HTTPStatus | None
 
     def __init__(self, gate: Gate) -> None:
         self.peer = ""
@@ -214,74 +249,81 @@ class Connection(asyncio.Protocol):
         self._client_is_done = False
         self._lingering = False
         self._paused = False
+        self._held = b""
+        self._counted_bytes = 0
+        self._requests = 0
         self._deadline = 0.0
         self._whole_deadline = 0.0
-        self._begin()
+        self._write_deadline = 0.0
+        self._head = b""
+        self._forget()
 
     # What the transport tells.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client connected."""
         self._transport = transport  # type: ignore[assignment] # a stream's transport, by how the server was made
+        transport.set_write_buffer_limits(high=UNREAD_BYTES_MAX)  # type: ignore[attr-defined] # the same
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if peer else ""
         self._deadline = self._gate.loop.time() + self._limits.first_byte_seconds_max
         self._gate.connections.add(self)
-        if len(self._gate.connections) > self._limits.connections_max or self._gate.stopping:
-            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
+        beyond = len(self._gate.connections) - self._limits.connections_max
+        if beyond > TURNED_AWAY_MAX:
             transport.close()
+        elif beyond > 0 or self._gate.stopping:
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
 
     def connection_lost(self, _error: Exception | None) -> None:
         """The client is gone; what it sent whole is kept all the same."""
-        self._release_body()
         self._transport = None
+        self._ending = True
         self._gate.connections.discard(self)
+        self._forget_all()
+        # The parser and its callbacks hold each other.
+        del self._parser
 
     def eof_received(self) -> bool:
         """The client sends no more; it may still read the answers to what it sent."""
         self._ending = self._client_is_done = True
-        return bool(self._exchanges) and not self._lingering
+        return bool(self._exchanges)
 
     def pause_writing(self) -> None:
         """The client does not read its answers: take no more from it."""
         self._paused = True
-        self._deadline = self._gate.loop.time() + self._limits.write_seconds_max
+        self._write_deadline = self._gate.loop.time() + self._limits.write_seconds_max
         if self._transport is not None:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """The client reads again."""
+        """The client reads again: go on with what it sent meanwhile."""
         self._paused = False
-        self._deadline = self._gate.loop.time() + self._limits.idle_seconds_max
-        if self._transport is not None:
+        held, self._held = self._held, b""
+        self.data_received(held)
+        if not self._paused and self._transport is not None:
             self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         """Bytes came: parse them, and answer each request that they complete."""
-        if self._lingering or self._ending:
-            return
-        # Counted from the chunk after the one in which the request began; chunks are bounded.
-        self._wire_bytes += len(data)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # The request was taken as an ordinary one; nobody here speaks another protocol.
-            self._ending = True
-            self.flush()
-        except httptools.HttpParserInvalidMethodError:
-            self._refuse(HTTPStatus.METHOD_NOT_ALLOWED if METHOD_LINE.match(data) else HTTPStatus.BAD_REQUEST)
-        except httptools.HttpParserError:
-            self._refuse(self._refusal or HTTPStatus.BAD_REQUEST)
-        else:
-            self._refuse_if_too_much()
+        for start in range(0, len(data), PIECE_BYTES_MAX):
+            if self._ending:
+                return
+            if self._paused:
+                self._held += data[start:]
+                break
+            self._parse(data[start : start + PIECE_BYTES_MAX])
+        if self._in_message or self._paused or self._counted_bytes:
+            self._count()
 
     # What the parser tells. An error raised here stops it; `_refusal` says why.
 
     def on_message_begin(self) -> None:
         """A request begins."""
+        if self._ending:
+            self._stop_parsing(HTTPStatus.BAD_REQUEST)
         now = self._gate.loop.time()
-        self._begin()
         self._in_message = True
+        self._wire_bytes = 0
         self._deadline = now + self._limits.head_seconds_max
         self._whole_deadline = now + self._limits.request_seconds_max
 
@@ -298,80 +340,93 @@ class Connection(asyncio.Protocol):
         limits = self._limits
         if self._header_bytes > limits.header_bytes_max or self._header_count > limits.header_count_max:
             self._stop_parsing(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-        if not self._head_is_whole:
-            self._headers.append((name, value.strip(b" \t")))
+        if self._head_is_whole:
+            return
+        value = value.strip(b" \t")
+        self._headers.append((name, value))
+        if (lower := name.lower()) in FRAMING:
+            self._framing.setdefault(lower, []).append(value)
 
     def on_headers_complete(self) -> None:
         """The head is whole: refuse now what need not be read."""
         self._head_is_whole = True
         self._deadline = self._whole_deadline
+        if self._parser.should_upgrade() and self._parser.get_method() != b"CONNECT":
+            # Asked again without the wish for an upgrade; see `_parse`.
+            return
         refusal = self._fault_of_head()
         if refusal is not None:
             self._stop_parsing(refusal)
         if self._expects_continue:
             exchange = Exchange(self, head=False, last=False)
-            exchange.answer = CONTINUE
             self._exchanges.append(exchange)
-            self.flush()
+            self._gate.answer(exchange, HTTPStatus.CONTINUE)
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body."""
-        self._body.append(body)
-        self._body_bytes += len(body)
-        self._gate.buffered_bytes += len(body)
-        if self._body_bytes > self._limits.body_bytes_max:
+        """A piece of the body: nearly always the whole; many small ones take no more room than their bytes."""
+        if not self._body:
+            self._body = body
+        else:
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            self._body += body
+        if len(self._body) > self._limits.body_bytes_max:
             self._stop_parsing(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-        if self._gate.buffered_bytes > self._limits.buffered_bytes_max:
-            self._stop_parsing(HTTPStatus.SERVICE_UNAVAILABLE)
 
     def on_message_complete(self) -> None:
         """The request is whole."""
+        if self._parser.should_upgrade():
+            return
         method = self._parser.get_method().decode()
+        # A client of HTTP/1.0 counts on a connection only when told that it stays; it never does.
+        last = self._ending = self._version != "1.1" or not self._parser.should_keep_alive()
         target, _, query = self._url.partition(b"?")
-        last = self._ending = not self._parser.should_keep_alive()
-        exchange = Exchange(self, head=method == "HEAD", last=last)
-        self._exchanges.append(exchange)
         request = Request(
             method=method,
             path=target.decode("latin-1"),
             query=query,
             headers=tuple(self._headers),
-            body=b"".join(self._body),
+            body=bytes(self._body),
         )
-        self._release_body()
+        self._forget()
+        self._requests += 1
         self._deadline = self._gate.loop.time() + self._limits.idle_seconds_max
-        self._in_message = False
+        exchange = Exchange(self, head=method == "HEAD", last=last)
+        self._exchanges.append(exchange)
         self._gate.route(request, exchange)
 
     # What the gate asks.
 
     def flush(self) -> None:
         """Write the answers that are ready, in the order of their requests."""
+        exchanges, gate = self._exchanges, self._gate
         ready = []
-        while self._exchanges and self._exchanges[0].answer is not None:
-            exchange = self._exchanges.popleft()
-            ready.append(exchange.answer)
-            self._ending = self._ending or exchange.last
+        while exchanges and (status := exchanges[0].status) is not None:
+            exchange = exchanges.popleft()
+            last = exchange.last or (gate.stopping and not exchanges and status is not HTTPStatus.CONTINUE)
+            ready.append(gate.bytes_of(status, last, exchange.head))
+            self._ending = self._ending or last
         if self._transport is None:
             return
         if ready:
-            self._transport.write(b"".join(ready))  # type: ignore[arg-type] # answered ones have bytes
-        if not self._exchanges and not self._lingering and (self._ending or self._gate.stopping):
+            self._transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
+        if self._ending and not exchanges and not self._lingering:
             self._linger()
 
     def close_if_idle(self) -> None:
         """The gate is stopping: a connection without a request in flight has nothing to wait for."""
-        if not self._exchanges and not self._in_message and self._transport is not None:
+        busy = self._exchanges or self._in_message or self._held or self._lingering
+        if not busy and self._transport is not None:
             self._transport.close()
 
     def end_if_late(self, now: float) -> None:
         """End the connection when its time for what it is doing is over."""
-        if now < self._deadline or (self._exchanges and not self._paused):
+        if now < (self._write_deadline if self._paused else self._deadline):
             return
-        if self._lingering or self._paused or not self._in_message:
-            self.abort()
-        else:
+        if self._in_message and not self._paused:
             self._refuse(HTTPStatus.REQUEST_TIMEOUT)
+        else:
+            self.abort()
 
     def abort(self) -> None:
         """Cut the connection."""
@@ -380,30 +435,43 @@ class Connection(asyncio.Protocol):
 
     # Within.
 
-    def _begin(self) -> None:
-        self._url = b""
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._header_bytes = 0
-        self._header_count = 0
-        self._head_is_whole = False
-        self._expects_continue = False
-        self._body: list[bytes] = []
-        self._body_bytes = 0
-        self._wire_bytes = 0
-        self._in_message = False
-        self._refusal: HTTPStatus | None = None
+    def _parse(self, piece: bytes) -> None:
+        requests = self._requests
+        self._wire_bytes += len(piece)
+        self._head = self._head + piece if self._in_message and not self._head_is_whole else piece
+        try:
+            self._parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as upgrade:
+            # Nobody here speaks another protocol, and the parser would leave the body unread.
+            # https://www.rfc-editor.org/rfc/rfc9110#section-7.8
+            again = self._head_without_upgrade() + piece[upgrade.args[0] :]
+            self._parser = httptools.HttpRequestParser(self)
+            self._forget()
+            self._parse(again)
+        except httptools.HttpParserInvalidMethodError:
+            known = self._requests == requests and METHOD_LINE.match(self._head)
+            self._refuse(HTTPStatus.METHOD_NOT_ALLOWED if known else HTTPStatus.BAD_REQUEST)
+        except httptools.HttpParserCallbackError:
+            if self._refusal is None:
+                # A mistake of ours: the loop logs it and closes, for a 4xx could lose a receipt.
+                raise
+            self._refuse(self._refusal)
+        except httptools.HttpParserError:
+            self._refuse(HTTPStatus.BAD_REQUEST)
+        else:
+            self._refuse_if_too_much()
+            if self._head_is_whole or not self._in_message:
+                self._head = b""
 
     def _fault_of_head(self) -> HTTPStatus | None:
         """What is wrong with a head that the parser let through."""
-        version = self._parser.get_http_version()
-        named: dict[bytes, list[bytes]] = {}
-        for name, value in self._headers:
-            named.setdefault(name.lower(), []).append(value)
-        hosts = named.get(b"host", [])
-        codings = named.get(b"transfer-encoding", [])
-        expected = named.get(b"expect", [])
-        lengths = named.get(b"content-length", [])
-        if version not in ("1.0", "1.1"):
+        method = self._parser.get_method()
+        version = self._version = self._parser.get_http_version()
+        hosts = self._framing.get(b"host", [])
+        codings = self._framing.get(b"transfer-encoding", [])
+        # The parser lets several spaces and other protocols' names through.
+        # https://www.rfc-editor.org/rfc/rfc9112#section-3
+        if version not in VERSIONS or b"%s %s HTTP/%s\r\n" % (method, self._url, version.encode()) not in self._head:
             return HTTPStatus.BAD_REQUEST
         # https://www.rfc-editor.org/rfc/rfc9112#section-3.2
         if len(hosts) > 1 or (version == "1.1" and not hosts) or (hosts and not HOST.fullmatch(hosts[0])):
@@ -411,14 +479,29 @@ class Connection(asyncio.Protocol):
         # https://www.rfc-editor.org/rfc/rfc9112#section-6.1
         if codings and (version == "1.0" or [coding.lower() for coding in codings] != [b"chunked"]):
             return HTTPStatus.BAD_REQUEST
-        if lengths and int(lengths[0]) > self._limits.body_bytes_max:
+        if method == b"CONNECT":
+            return HTTPStatus.METHOD_NOT_ALLOWED
+        length = int(self._framing.get(b"content-length", [b"0"])[0])
+        if length > self._limits.body_bytes_max:
             return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        return self._fault_of_expectation(has_body=bool(codings or length))
+
+    def _fault_of_expectation(self, *, has_body: bool) -> HTTPStatus | None:
         # https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
-        if expected and version == "1.1":
-            if [value.lower() for value in expected] != [b"100-continue"]:
-                return HTTPStatus.EXPECTATION_FAILED
-            self._expects_continue = bool(codings or (lengths and int(lengths[0])))
+        expected = self._framing.get(b"expect", [])
+        if not expected or self._version == "1.0":
+            return None
+        if [value.lower() for value in expected] != [b"100-continue"]:
+            return HTTPStatus.EXPECTATION_FAILED
+        self._expects_continue = has_body
         return None
+
+    def _head_without_upgrade(self) -> bytes:
+        """The head as if nobody had asked for another protocol; the connection is closed behind it."""
+        version = self._parser.get_http_version().encode()
+        kept = [header for header in self._headers if header[0].lower() not in (b"connection", b"upgrade")]
+        lines = [b"%s: %s\r\n" % header for header in (*kept, (b"Connection", b"close"))]
+        return b"%s %s HTTP/%s\r\n%s\r\n" % (self._parser.get_method(), self._url, version, b"".join(lines))
 
     def _refuse_if_too_much(self) -> None:
         limits = self._limits
@@ -427,6 +510,19 @@ class Connection(asyncio.Protocol):
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         elif self._wire_bytes > WIRE_BYTES_A_BODY_BYTE_MAX * limits.body_bytes_max:
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+
+    def _count(self) -> None:
+        """Count what is kept for a client that is slow to send or to read; too much together is refused."""
+        kept_bytes = len(self._held) + len(self._head) + self._header_bytes + len(self._body)
+        if self._paused and self._transport is not None:
+            kept_bytes += self._transport.get_write_buffer_size()
+        self._gate.buffered_bytes += kept_bytes - self._counted_bytes
+        self._counted_bytes = kept_bytes
+        if self._gate.buffered_bytes > self._limits.buffered_bytes_max:
+            if self._paused:
+                self.abort()
+            else:
+                self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
 
     def _stop_parsing(self, status: HTTPStatus) -> None:
         self._refusal = status
@@ -437,9 +533,10 @@ class Connection(asyncio.Protocol):
         if self._ending:
             # Bytes behind a last request: its own answer is the last one.
             return
+        head = bool(self._url) and self._parser.get_method() == b"HEAD"
         self._ending = True
-        self._release_body()
-        exchange = Exchange(self, head=False, last=True)
+        self._forget_all()
+        exchange = Exchange(self, head=head, last=True)
         self._exchanges.append(exchange)
         self._gate.answer(exchange, status)
 
@@ -455,10 +552,27 @@ class Connection(asyncio.Protocol):
             with suppress(OSError):
                 self._transport.write_eof()
 
-    def _release_body(self) -> None:
-        self._gate.buffered_bytes -= self._body_bytes
-        self._body = []
-        self._body_bytes = 0
+    def _forget(self) -> None:
+        """Be ready for the next request."""
+        self._url = b""
+        self._version = ""
+        self._headers = []
+        self._framing = {}
+        self._header_bytes = 0
+        self._header_count = 0
+        self._head_is_whole = False
+        self._expects_continue = False
+        self._body = b""
+        self._wire_bytes = 0
+        self._in_message = False
+        self._refusal = None
+
+    def _forget_all(self) -> None:
+        """Be done: nothing is kept for this client but its answers."""
+        self._forget()
+        self._head = self._held = b""
+        self._gate.buffered_bytes -= self._counted_bytes
+        self._counted_bytes = 0
 
 
 class _StopParsing(Exception):
@@ -467,12 +581,14 @@ class _StopParsing(Exception):
 
 def _normal(path: str) -> str:
     """A path as people configure it: absolute form, doubled or trailing slashes, needless escapes."""
-    if path.startswith(("http://", "https://")):
+    if path[:8].lower().startswith(("http://", "https://")):
         path = "/" + path.split("://", 1)[1].partition("/")[2]
     return "/" + "/".join(part for part in unquote(path).split("/") if part)
 
 
 def _answer(status: HTTPStatus, *, close: bool, head: bool) -> bytes:
+    if status is HTTPStatus.CONTINUE:
+        return b"HTTP/1.1 100 Continue\r\n\r\n"
     sentence = (
         b"" if status < HTTPStatus.BAD_REQUEST else f"{status.phrase}: {_ADVICE.get(status, '')}".encode() + b"\n"
     )
