@@ -433,3 +433,11 @@ def test_of_two_copies_the_verified_one_stands_and_both_are_counted(one, other):
     assert best.receipt.verified is (one.receipt.verified or other.receipt.verified)
     assert best.received_at == min(one.received_at, other.received_at)
     assert best.copies == 2
+
+
+def test_the_outcome_is_known_from_the_first_receipt_as_trusted_as_itself():
+    doubtful = fact("delivered", verified=False, heard=1)
+    signed = fact("delivered", heard=5)
+
+    assert message_of(ACCOUNT, [doubtful, signed]).final_at == signed.received_at
+    assert message_of(ACCOUNT, [doubtful]).final_at == doubtful.received_at
