@@ -1,0 +1,220 @@
+"""Files of ours: told from others, brought forward, refused when newer, made once by many at once."""
+
+import subprocess
+import sys
+
+import apsw
+import pytest
+
+from landed.errors import SurroundingsError
+from landed.journal.sqlite import SqliteJournal
+from landed.sqlite import open_file, open_to_read
+from landed.store.sqlite import APPLICATION_ID, SqliteReader, SqliteStore, migrations
+
+OURS = 0x6C6E6400
+FIRST = "CREATE TABLE thing (name TEXT NOT NULL) STRICT; INSERT INTO thing VALUES ('one');"
+SECOND = "ALTER TABLE thing ADD COLUMN size INTEGER NOT NULL DEFAULT 3"
+THIRD = "UPDATE thing SET size = size * 2"
+SECONDS_MAX = 30
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "file.db"
+
+
+def opened(path, *steps, busy_ms=50):
+    return open_file(path, application_id=OURS, migrations=steps, synchronous="normal", busy_ms=busy_ms)
+
+
+def opened_to_read(path, *steps, busy_ms=50):
+    return open_to_read(path, application_id=OURS, migrations=steps, busy_ms=busy_ms)
+
+
+def content(path):
+    return {file.name: file.read_bytes() for file in path.parent.iterdir()}
+
+
+def one_sentence(caught, *words):
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.endswith(".")
+    assert all(word in text for word in words), text
+
+
+def test_a_new_file_is_made_at_this_version_in_wal_mode(path):
+    db = opened(path, FIRST, SECOND, THIRD)
+
+    assert db.execute("SELECT name, size FROM thing").get == ("one", 6)
+    assert (db.pragma("user_version"), db.pragma("application_id"), db.pragma("journal_mode")) == (3, OURS, "wal")
+    db.close()
+
+
+@pytest.mark.parametrize("older", [1, 2])
+def test_an_older_file_is_brought_forward_once_and_keeps_what_it_has(path, older):
+    steps = (FIRST, SECOND, THIRD)
+    opened(path, *steps[:older]).close()
+    for _ in range(2):
+        db = opened(path, *steps)
+        assert db.execute("SELECT name, size FROM thing").get == ("one", 6)
+        assert db.pragma("user_version") == 3
+        db.close()
+
+
+def test_a_migration_that_fails_leaves_the_file_as_it_was(path):
+    opened(path, FIRST).close()
+
+    with pytest.raises(SurroundingsError):
+        opened(path, FIRST, SECOND, "CREATE TABLE thing (again TEXT)")
+
+    db = opened(path, FIRST)
+    assert db.pragma("user_version") == 1
+    assert db.execute("SELECT * FROM thing").get == "one"
+    db.close()
+
+
+def test_a_newer_file_is_refused_with_one_sentence_and_left_alone(path):
+    opened(path, FIRST, SECOND).close()
+    before = content(path)
+
+    for open_ in (opened, opened_to_read):
+        with pytest.raises(SurroundingsError) as caught:
+            open_(path, FIRST)
+        one_sentence(caught, str(path), "newer landed")
+    assert content(path) == before
+
+
+@pytest.mark.parametrize("kind", [SqliteJournal, SqliteStore, SqliteReader])
+def test_data_of_a_newer_landed_is_refused(path, kind):
+    (SqliteStore if kind is SqliteReader else kind)(path).close()
+    db = apsw.Connection(str(path))
+    db.pragma("user_version", 99)
+    db.close()
+
+    with pytest.raises(SurroundingsError) as caught:
+        kind(path)
+    one_sentence(caught, "newer landed")
+
+
+def test_an_older_file_is_not_read_but_the_sentence_says_what_to_do(path):
+    opened(path, FIRST).close()
+
+    with pytest.raises(SurroundingsError) as caught:
+        opened_to_read(path, FIRST, SECOND)
+    one_sentence(caught, "older landed", "landed serve")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param("PRAGMA application_id = 77", id="another-program's-mark"),
+        pytest.param("CREATE TABLE theirs (a)", id="no-mark-but-tables"),
+        pytest.param("PRAGMA user_version = 1", id="no-mark-but-a-version"),
+        pytest.param(
+            "PRAGMA application_id = 77; CREATE TABLE theirs (a); PRAGMA journal_mode = wal", id="in-wal-mode"
+        ),
+    ],
+)
+def test_a_foreign_database_is_refused_and_left_alone(path, make):
+    db = apsw.Connection(str(path))
+    db.execute(make)
+    db.close()
+    before = content(path)
+
+    for open_ in (opened, opened_to_read):
+        with pytest.raises(SurroundingsError) as caught:
+            open_(path, FIRST)
+        one_sentence(caught, str(path), "not a file of landed's")
+    assert content(path) == before
+
+
+@pytest.mark.parametrize("kinds", [(SqliteJournal, SqliteStore), (SqliteStore, SqliteJournal)])
+def test_a_journal_is_no_store_and_a_store_no_journal(path, kinds):
+    kinds[0](path).close()
+
+    with pytest.raises(SurroundingsError, match="not a file of landed's"):
+        kinds[1](path)
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(path):
+    path.write_text("These are my notes. " * 500)
+    before = content(path)
+
+    for open_ in (opened, opened_to_read):
+        with pytest.raises(SurroundingsError) as caught:
+            open_(path, FIRST)
+        one_sentence(caught, str(path), "not a file of landed's")
+    assert content(path) == before
+
+
+def test_a_reader_makes_no_file(path):
+    with pytest.raises(SurroundingsError, match="cannot be opened"):
+        opened_to_read(path, FIRST)
+    assert not path.exists()
+
+
+def test_a_reader_cannot_write(path):
+    opened(path, FIRST).close()
+    db = opened_to_read(path, FIRST)
+
+    with pytest.raises(apsw.ReadOnlyError):
+        db.execute("DELETE FROM thing")
+    db.close()
+
+
+def test_a_directory_that_is_none_is_told_in_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(SurroundingsError) as caught:
+        opened(tmp_path / "file" / "file.db", FIRST)
+    one_sentence(caught, "cannot be opened")
+
+
+def test_a_file_that_is_held_is_told_in_one_sentence_and_opens_later(path):
+    holder = apsw.Connection(str(path))
+    holder.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(SurroundingsError) as caught:
+        opened(path, FIRST)
+    one_sentence(caught, "locked")
+    holder.execute("ROLLBACK")
+    holder.close()
+
+    opened(path, FIRST).close()
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from landed.store.sqlite import SqliteReader, SqliteStore
+sys.stdin.readline()
+for number in range(int(sys.argv[3])):
+    path = Path(sys.argv[1]) / str(number)
+    if sys.argv[2] == "read":
+        while not path.exists():
+            pass
+        SqliteReader(path).close()
+    else:
+        SqliteStore(path).close()
+"""
+
+
+def test_many_processes_may_make_and_read_one_file_at_the_same_moment(tmp_path):
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(tmp_path), role, "25"],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for role in ("write", "write", "write", "read")
+    ]
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    said = [process.communicate(timeout=SECONDS_MAX)[1] for process in processes]
+
+    assert said == ["", "", "", ""]
+    for number in range(25):
+        db = apsw.Connection(str(tmp_path / str(number)))
+        assert (db.pragma("application_id"), db.pragma("user_version")) == (APPLICATION_ID, len(migrations()))
+        db.close()
