@@ -1,0 +1,221 @@
+"""What only the embedded store can be put through: generations, equal hashes, a full file, its schema."""
+# ruff: noqa: SLF001 - a limit on a file's pages belongs to the connection that it is to limit
+
+from contextlib import closing
+from datetime import UTC, datetime
+
+import apsw
+import pytest
+
+from landed.domain.lifecycle import Fact, message_of, receipt_key
+from landed.domain.receipt import Api, Receipt, Status
+from landed.errors import StoreUnable
+from landed.store import Changes, Filter, Kept, Tally, sqlite
+from landed.store.sqlite import SqliteReader, SqliteStore
+
+NOON = datetime(2026, 8, 1, 12, tzinfo=UTC)
+EPOCH = "a journal's name"
+ACCOUNT = "default"
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "store.db"
+
+
+@pytest.fixture
+def store(path):
+    with closing(SqliteStore(path)) as store:
+        store.progress(EPOCH)
+        yield store
+
+
+@pytest.fixture
+def reader(store):
+    with closing(SqliteReader(store.path)) as reader:
+        yield reader
+
+
+def keep(store, *message_ids, position, detail=None):
+    """Write these messages as new ones, in one transaction, as the fold does."""
+    changes = Changes(tally=Tally(received=len(message_ids), folded=len(message_ids)))
+    with store.transaction():
+        row, kept_row = store.next_rows()
+        for at, message_id in enumerate(message_ids):
+            receipt = Receipt(
+                api=Api.SMS,
+                message_id=message_id,
+                channel="sms",
+                status=Status.DELIVERED,
+                provider_status="delivered",
+                client_ref=f"ref-{message_id}",
+                detail=detail,
+            )
+            fact = Fact(receipt=receipt, key=receipt_key(ACCOUNT, receipt), received_at=NOON)
+            changes.messages.append((row + at, message_of(ACCOUNT, [fact])))
+            changes.facts.append((row + at, Kept(row=kept_row + at, position=position, fact=fact)))
+        return store.save(changes, epoch=EPOCH, before=position - 1, position=position, at=NOON)
+
+
+def test_messages_are_found_in_every_generation(monkeypatch, store, reader):
+    monkeypatch.setattr(sqlite, "GENERATION_BITS", 2)
+    names = [f"m{number}" for number in range(23)]
+    for position in range(1, 24):
+        keep(store, names[position - 1], position=position)
+    known = store.load([(ACCOUNT, name) for name in [*names, "unknown"]])
+
+    assert {row[0] for row in apsw_rows(store, "SELECT DISTINCT generation FROM message")} == set(range(6))
+    assert {key[1]: each.row for key, each in known.items()} == {name: row for row, name in enumerate(names, 1)}
+    assert all(len(each.facts) == 1 for each in known.values())
+    for name in names:
+        (found,) = reader.find(name, limit=5)
+        assert found.message_id == name
+        assert len(reader.facts(found)) == 1
+        assert reader.find(f"ref-{name}", limit=5) == [found]
+        assert [each.message_id for each in reader.messages(Filter(), limit=1, after=name)] == names[
+            max(0, names.index(name) - 1) : names.index(name)
+        ]
+
+
+@pytest.mark.parametrize("bits", [1, 20])
+def test_messages_with_equal_hashes_are_told_apart(monkeypatch, store, reader, bits):
+    monkeypatch.setattr(sqlite, "GENERATION_BITS", bits)
+    monkeypatch.setattr(sqlite, "_hash", lambda _message_id: -7)
+    keep(store, "a", "b", position=1)
+    keep(store, "c", position=2)
+    known = store.load([(ACCOUNT, "a"), (ACCOUNT, "c"), (ACCOUNT, "d")])
+
+    assert {key[1]: each.row for key, each in known.items()} == {"a": 1, "c": 3}
+    for name in "abc":
+        (found,) = reader.find(name, limit=5)
+        assert found.message_id == name
+        assert [kept.fact.receipt.message_id for kept in reader.facts(found)] == [name]
+        assert [kept.row for kept in reader.facts(found)] == [" abc".index(name)]
+    assert reader.find("d", limit=5) == []
+
+
+def test_a_hash_is_the_same_for_ever_and_fits_a_column():
+    # Written down, since rows that are stored would not be found again after a change.
+    assert sqlite._hash("0A0000001234567B") == 1743009068192474037
+    assert all(-(2**63) <= sqlite._hash(str(number)) < 2**63 for number in range(1_000))
+
+
+def test_a_full_store_takes_nothing_and_goes_on_afterwards(store, reader):
+    keep(store, "before", position=1)
+    pages = store._db.pragma("page_count")
+    store._db.pragma("max_page_count", pages + 4)
+    names = [f"m{number}" for number in range(300)]
+    for _ in range(3):
+        with pytest.raises(StoreUnable, match="full"):
+            keep(store, *names, position=2, detail="x" * 2_000)
+    assert [each.message_id for each in reader.messages(Filter(), limit=5)] == ["before"]
+    assert store.progress(EPOCH).tally == Tally(received=1, folded=1)
+
+    store._db.pragma("max_page_count", 100_000)
+    keep(store, *names, position=2, detail="x" * 2_000)
+    assert len(reader.messages(Filter(), limit=1_000)) == 301
+    assert store.progress(EPOCH).position == 2
+
+
+def test_a_held_store_takes_nothing_and_goes_on_afterwards(store):
+    store._db.set_busy_timeout(50)
+    with closing(apsw.Connection(str(store.path))) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnable, match="locked"):
+            keep(store, "a", position=1)
+        with pytest.raises(StoreUnable, match="locked"):
+            store.progress(EPOCH)
+        other.execute("ROLLBACK")
+
+    assert keep(store, "a", position=1).position == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "names", "unnamed"),
+    [
+        ("message", sqlite.MESSAGE_COLUMNS, []),
+        ("receipt", sqlite.RECEIPT_COLUMNS, []),
+        ("inbound", sqlite.INBOUND_COLUMNS, ["id"]),
+    ],
+)
+def test_the_columns_that_are_named_are_those_of_the_schema(store, table, names, unnamed):
+    columns = [row[1] for row in apsw_rows(store, f"PRAGMA table_info({table})")]
+
+    assert columns == unnamed + names.split(", ")
+
+
+def test_the_views_are_tables_and_every_statement_can_be_prepared(store):
+    tables = {row[0] for row in apsw_rows(store, "SELECT name FROM sqlite_schema WHERE type = 'table'")}
+
+    assert set(sqlite.VIEWS) <= tables
+    for name, sql in sqlite.queries().items():
+        nulls = ",".join(["NULL"] * (sql.split("VALUES {rows}")[0].count(",") + 1))
+        assert apsw_rows(store, "EXPLAIN " + sql.replace("{rows}", f"({nulls})"), _Anything()), name
+
+
+class _Anything(dict):
+    def __missing__(self, _name):
+        return None
+
+
+def test_no_search_by_key_reads_a_whole_table(store):
+    for name in ("messages_by_key", "receipts_by_message", "inbound_by_key", "messages_by_id", "messages_by_row"):
+        plan = [row[3] for row in apsw_rows(store, "EXPLAIN QUERY PLAN " + sqlite.queries()[name], _Anything())]
+        assert not [step for step in plan if step.startswith("SCAN") and "json_each" not in step], name
+
+
+def test_a_rebuilt_stores_views_take_the_place_of_the_old_ones_and_nothing_else_is_touched(tmp_path, store, reader):
+    keep(store, "old", position=1)
+    store._db.execute("CREATE TABLE outbox (event TEXT) STRICT; INSERT INTO outbox VALUES ('said')")
+    built = tmp_path / "built.db"
+    with closing(SqliteStore(built)) as fresh:
+        fresh.progress(EPOCH)
+        keep(fresh, "new", "newer", position=1)
+    expected = views(built)
+
+    store.replace_views(built)
+
+    assert views(store.path) == expected
+    assert apsw_rows(store, "SELECT event FROM outbox") == [("said",)]
+    assert sorted(each.message_id for each in reader.messages(Filter(), limit=5)) == ["new", "newer"]
+    keep(store, "newest", position=2)
+
+
+def test_a_rebuild_that_does_not_fit_leaves_the_old_views(tmp_path, store, reader):
+    keep(store, "old", position=1)
+    before = views(store.path)
+    built = tmp_path / "built.db"
+    with closing(SqliteStore(built)) as fresh:
+        fresh.progress(EPOCH)
+        keep(fresh, *(f"m{number}" for number in range(300)), position=1, detail="x" * 2_000)
+    store._db.pragma("max_page_count", store._db.pragma("page_count") + 4)
+
+    with pytest.raises(StoreUnable, match="full"):
+        store.replace_views(built)
+
+    assert views(store.path) == before
+    assert [each.message_id for each in reader.messages(Filter(), limit=5)] == ["old"]
+    keep(store, "new", position=2)
+
+
+def test_no_read_is_left_open(store, reader):
+    keep(store, *(f"m{number}" for number in range(20)), position=1)
+    (found,) = reader.find("m3", limit=1)
+    assert reader.messages(Filter(), limit=3)
+    assert reader.facts(found)
+    assert reader.receipts_after(0, 3)
+    assert reader.outcomes()
+    assert reader.progress() is not None
+    keep(store, "more", position=2)
+
+    # A reader that were still at work would make this one busy.
+    assert store._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE) == (0, 0)
+
+
+def apsw_rows(store, sql, bindings=None):
+    return list(store._db.execute(sql, bindings))
+
+
+def views(path):
+    with closing(apsw.Connection(str(path))) as db:
+        return {table: sorted(db.execute(f"SELECT * FROM {table}"), key=repr) for table in sqlite.VIEWS}  # noqa: S608
