@@ -24,7 +24,7 @@ from landed.domain.lifecycle import (
 from landed.domain.receipt import Api, Inbound, Receipt, Status
 from landed.errors import FoldStopped, Unreadable
 from landed.journal import Journal
-from landed.journal.record import Record, RequestRecord, SentRecord, decode
+from landed.journal.record import Record, RequestRecord, SentRecord, TickRecord, decode
 from landed.store import Changes, Kept, KeptInbound, Known, MessageKey, Progress, Store
 from landed.vonage.parse import Coverage, Trust, read
 from landed.vonage.request import Request
@@ -88,11 +88,6 @@ class Fold:
             self._heard(batch.folded)
         return len(rows)
 
-    def catch_up(self, stop: Callable[[], bool] = lambda: False) -> None:
-        """Fold until there is nothing left, or until told to stop."""
-        while not stop() and self.step():
-            pass
-
     def _refuse_positions_beyond_the_end(self) -> None:
         last = self._journal.last_position()
         if self.progress.position > last:
@@ -107,9 +102,8 @@ class _Batch:
 
     def __init__(self, rows: Sequence[tuple[int, bytes]]) -> None:
         # Before the transaction, which holds up nobody while this takes its time.
-        records = [(position, _decoded(position, data)) for position, data in rows]
-        self._records = [(position, record, _read(record)) for position, record in records]
-        self.at = moment(records[-1][1].at_us)
+        self._records = [(position, *_read(position, data)) for position, data in rows]
+        self.at = moment(self._records[-1][1].at_us)
         self.folded: list[Folded] = []
         self._changes = Changes()
         self._known: dict[MessageKey, Known] = {}
@@ -136,11 +130,10 @@ class _Batch:
         return self._changes
 
     def _take(self, position: int, record: Record, facts: _Read) -> None:
-        if isinstance(record, SentRecord):
-            sent = _sent(record)
-            self._join(position, record.account, sent, moment(record.at_us), Source.SENT)
-        elif isinstance(record, RequestRecord):
+        if isinstance(record, RequestRecord):
             self._take_request(position, record, facts)
+        elif isinstance(record, SentRecord):
+            self._join(position, record.account, _sent(record), moment(record.at_us), Source.SENT)
 
     def _take_request(self, position: int, record: RequestRecord, facts: _Read) -> None:
         tally = self._changes.tally
@@ -186,26 +179,25 @@ class _Batch:
 _Read = tuple[Receipt | Inbound, ...] | Unreadable
 
 
-def _decoded(position: int, data: bytes) -> Record:
+def _read(position: int, data: bytes) -> tuple[Record, _Read]:
+    """A record and the facts in it; FoldStopped when we do not understand the record itself."""
     try:
-        return decode(data)
-    except msgspec.MsgspecError as error:
+        record = decode(data)
+        if isinstance(record, SentRecord):
+            return record, (_sent(record),)
+        if not isinstance(record, RequestRecord):
+            return record, ()
+        coverage = Coverage(record.coverage)
+    except (msgspec.MsgspecError, ValueError) as error:
         raise FoldStopped(f"Record {position} of the journal is damaged or of a newer landed: {error}.") from error
-
-
-def _read(record: Record) -> _Read:
-    if not isinstance(record, RequestRecord):
-        return ()
+    trust = Trust(coverage=coverage, verified=record.verified, stale=record.stale, api_key=record.api_key)
     request = Request(
         method=record.method, path=record.path, query=record.query, headers=record.headers, body=record.body
     )
-    trust = Trust(
-        coverage=Coverage(record.coverage), verified=record.verified, stale=record.stale, api_key=record.api_key
-    )
     try:
-        return read(request, trust)
+        return record, read(request, trust)
     except Unreadable as unreadable:
-        return unreadable
+        return record, unreadable
 
 
 def _keys(records: Iterable[tuple[int, Record, _Read]]) -> tuple[set[MessageKey], set[bytes]]:
@@ -213,14 +205,13 @@ def _keys(records: Iterable[tuple[int, Record, _Read]]) -> tuple[set[MessageKey]
     messages: set[MessageKey] = set()
     inbound: set[bytes] = set()
     for _, record, facts in records:
-        if isinstance(record, SentRecord):
-            messages.add((record.account, record.message_id))
-        elif isinstance(record, RequestRecord) and not isinstance(facts, Unreadable):
-            for fact in facts:
-                if isinstance(fact, Receipt):
-                    messages.add((record.account, fact.message_id))
-                else:
-                    inbound.add(inbound_key(record.account, fact))
+        if isinstance(record, TickRecord) or isinstance(facts, Unreadable):
+            continue
+        for fact in facts:
+            if isinstance(fact, Receipt):
+                messages.add((record.account, fact.message_id))
+            else:
+                inbound.add(inbound_key(record.account, fact))
     return messages, inbound
 
 

@@ -1,0 +1,214 @@
+"""The fold's thread: catches up by itself, waits when it must, stops when told, says what ended it."""
+
+import threading
+import time
+from contextlib import closing
+
+import apsw
+import msgspec
+import pytest
+from structlog.testing import capture_logs
+
+from landed import run
+from landed.errors import FoldStopped, SurroundingsError
+from landed.journal.record import Ids, RequestRecord, encode
+from landed.journal.sqlite import SqliteJournal
+from landed.store import Tally
+from landed.store.sqlite import SqliteReader, SqliteStore
+from landed.worker.loop import FoldLoop
+
+SECONDS_MAX = 20
+IDS = Ids()
+
+
+def status(message_id):
+    body = msgspec.json.encode({"message_uuid": message_id, "channel": "sms", "status": "delivered"})
+    return encode(
+        RequestRecord(
+            id=IDS.next(),
+            at_us=1,
+            received_us=1,
+            account="default",
+            api_key=None,
+            coverage="body",
+            verified=True,
+            stale=False,
+            answer=200,
+            method="POST",
+            path="/webhooks/message-status",
+            query=b"",
+            headers=(),
+            body=body,
+        )
+    )
+
+
+class Worker:
+    """A loop over a directory, and what it told."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.heard = []
+        self.failures = []
+        self.failed = threading.Event()
+        self.loop = FoldLoop(
+            lambda: SqliteJournal(run.journal_path(directory)),
+            lambda: self.store(),  # noqa: PLW0108 - a test may put another one there
+            self.heard.extend,
+            self.fail,
+        )
+
+    def store(self):
+        return SqliteStore(run.store_path(self.directory))
+
+    def tally(self):
+        with closing(SqliteReader(run.store_path(self.directory))) as reader:
+            progress = reader.progress()
+            return Tally() if progress is None else progress.tally
+
+    def fail(self, error):
+        self.failures.append(error)
+        self.failed.set()
+
+
+def until(condition):
+    deadline = time.monotonic() + SECONDS_MAX
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def journal(tmp_path):
+    with closing(SqliteJournal(run.journal_path(tmp_path))) as journal:
+        yield journal
+
+
+@pytest.fixture
+def worker(tmp_path, journal):
+    assert journal.last_position() == 0
+    worker = Worker(tmp_path)
+    worker.store().close()
+    yield worker
+    if worker.loop.is_alive:
+        worker.loop.stop()
+
+
+def test_what_is_there_and_what_comes_is_folded(worker, journal):
+    journal.append([status("m1")])
+    worker.loop.start()
+    until(lambda: worker.tally().folded == 1)
+    journal.append([status("m2"), status("m3")])
+    until(lambda: worker.tally().folded == 3)
+    until(lambda: worker.loop.progress is not None and worker.loop.progress.position == 3)
+    until(lambda: worker.loop.behind == 0)
+
+    assert worker.loop.is_alive
+    worker.loop.stop()
+    assert not worker.loop.is_alive
+    assert [each.position for each in worker.heard] == [1, 2, 3]
+    assert worker.failures == []
+
+
+def test_told_to_stop_it_folds_what_is_there_and_lets_go_of_the_files(worker, journal):
+    worker.loop.start()
+    until(lambda: worker.loop.progress is not None)
+    journal.append([status(f"m{number}") for number in range(5_000)])
+    began = time.monotonic()
+    worker.loop.stop()
+
+    assert time.monotonic() - began < 4
+    assert worker.tally() == Tally(received=5_000, folded=5_000)
+    journal.close()
+    # The last one to close a file takes its WAL away.
+    assert sorted(file.name for file in worker.directory.iterdir()) == ["journal.db", "store.db"]
+
+
+@pytest.fixture
+def held(worker):
+    """A worker whose store another process holds, and the way to let go of it."""
+    store = worker.store()
+    store._db.set_busy_timeout(20)  # noqa: SLF001 - so that the test need not wait for long
+    worker.store = lambda: store
+    with closing(apsw.Connection(str(run.store_path(worker.directory)))) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield lambda: other.execute("ROLLBACK")
+
+
+def test_a_store_that_is_held_is_waited_for(worker, journal, held, monkeypatch):
+    monkeypatch.setattr("landed.worker.loop.RETRY_SECONDS", 0.05)
+    journal.append([status("m1")])
+    with capture_logs() as said:
+        worker.loop.start()
+        until(lambda: [each["event"] for each in said].count("fold.waits") >= 2)
+        assert worker.loop.is_alive
+        held()
+        until(lambda: worker.tally().folded == 1)
+        worker.loop.stop()
+
+    assert worker.failures == []
+    assert len(worker.heard) == 1
+
+
+def test_told_to_stop_while_the_store_is_held_it_ends_soon(worker, journal, held):
+    journal.append([status("m1")])
+    with capture_logs():
+        worker.loop.start()
+        began = time.monotonic()
+        worker.loop.stop()
+    assert time.monotonic() - began < 2
+    held()
+
+    assert worker.failures == []
+    assert worker.tally() == Tally()
+
+
+def test_a_damaged_record_ends_it_loudly(worker, journal):
+    journal.append([b"damaged"])
+    worker.loop.start()
+
+    assert worker.failed.wait(SECONDS_MAX)
+    until(lambda: not worker.loop.is_alive)
+    (error,) = worker.failures
+    assert isinstance(error, FoldStopped)
+
+
+def test_a_listener_that_fails_ends_it_loudly_and_repeats_nothing(worker, journal):
+    def fail(_folded):
+        raise KeyError
+
+    journal.append([status("m1")])
+    loop = FoldLoop(
+        lambda: SqliteJournal(run.journal_path(worker.directory)),
+        worker.store,
+        fail,
+        worker.fail,
+    )
+    loop.start()
+
+    assert worker.failed.wait(SECONDS_MAX)
+    assert isinstance(worker.failures[0], KeyError)
+    assert worker.tally() == Tally(received=1, folded=1)
+    worker.loop.start()
+    journal.append([status("m2")])
+    until(lambda: worker.tally() == Tally(received=2, folded=2))
+
+
+def test_files_that_cannot_be_opened_are_told(worker):
+    run.store_path(worker.directory).unlink()
+    run.store_path(worker.directory).mkdir()
+    worker.loop.start()
+
+    assert worker.failed.wait(SECONDS_MAX)
+    assert isinstance(worker.failures[0], SurroundingsError)
+
+
+def test_it_checkpoints_the_journal_behind_the_gate(worker, journal, monkeypatch):
+    monkeypatch.setattr("landed.worker.loop.CHECKPOINT_SECONDS", 0.0)
+    journal_file = run.journal_path(worker.directory)
+    before = journal_file.stat().st_size
+    journal.append([status(f"m{number}") for number in range(3_000)])
+    assert journal_file.stat().st_size == before
+    worker.loop.start()
+
+    until(lambda: journal_file.stat().st_size > before + 3_000 * 100)
