@@ -430,6 +430,8 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Cut the connection."""
+        self._ending = True
+        self._forget_all()
         if self._transport is not None:
             self._transport.abort()
 
