@@ -27,7 +27,7 @@ from typing import TypeVar
 
 import msgspec
 
-from landed.domain.receipt import OUTCOMES, Api, Inbound, Outcome, Receipt, Segment, Status
+from landed.domain.receipt import Api, Inbound, Outcome, Receipt, Segment, Status
 
 RANKS: Mapping[Status, int] = {
     Status.UNRECOGNISED: 0,
@@ -212,43 +212,35 @@ def greater_copy(one: Fact, other: Fact) -> Fact:
 
 def message_of(account: str, facts: Collection[Fact]) -> Message:
     """The join of all facts about one message; `facts` are its kept ones, at least one."""
-    ordered = sorted(facts, key=_order, reverse=True)
-    greatest = ordered[0]
-    status = greatest.receipt.status
-    outcome = OUTCOMES[status]
-    webhooks = [fact for fact in facts if fact.source is Source.WEBHOOK]
+    ordered = sorted(facts, key=_order, reverse=True) if len(facts) > 1 else list(facts)
     receipts = [fact.receipt for fact in ordered]
+    greatest = receipts[0]
     outcomes = {receipt.outcome for receipt in receipts}
-    priced = _first(receipts, lambda receipt: None if receipt.price is None else receipt)
+    heard = [fact for fact in ordered if fact.source is Source.WEBHOOK]
+    priced = next((receipt for receipt in receipts if receipt.price is not None), greatest)
     return Message(
         account=account,
-        message_id=greatest.receipt.message_id,
-        outcome=outcome,
-        status=status,
-        provider_status=greatest.receipt.provider_status,
-        api=greatest.receipt.api,
-        channel=_first(receipts, lambda receipt: receipt.channel),
-        to=_first(receipts, lambda receipt: receipt.to),
-        sender=_first(receipts, lambda receipt: receipt.sender),
-        client_ref=_first(receipts, lambda receipt: receipt.client_ref),
-        network=_first(receipts, lambda receipt: receipt.network),
-        code=_first(receipts, lambda receipt: receipt.code if receipt.status is status else None),
+        message_id=greatest.message_id,
+        outcome=greatest.outcome,
+        status=greatest.status,
+        provider_status=greatest.provider_status,
+        api=greatest.api,
+        channel=_first([receipt.channel for receipt in receipts]),
+        to=_first([receipt.to for receipt in receipts]),
+        sender=_first([receipt.sender for receipt in receipts]),
+        client_ref=_first([receipt.client_ref for receipt in receipts]),
+        network=_first([receipt.network for receipt in receipts]),
+        code=_first([receipt.code for receipt in receipts if receipt.status is greatest.status]),
         conflict=Outcome.DELIVERED in outcomes and Outcome.FAILED in outcomes,
-        verified=greatest.receipt.verified,
-        receipts=len(webhooks),
-        seen_at=min(fact.received_at for fact in facts),
-        sent_at=_earliest(fact.receipt.occurred_at for fact in facts if fact.source is Source.SENT),
-        first_at=_earliest(fact.received_at for fact in webhooks),
-        final_at=None
-        if outcome is Outcome.PENDING
-        else _earliest(
-            fact.received_at
-            for fact in webhooks
-            if fact.receipt.outcome is outcome and fact.receipt.verified is greatest.receipt.verified
-        ),
-        price=priced.price if priced else None,
-        currency=priced.currency if priced else None,
-        segments=_first(receipts, lambda receipt: receipt.segments),
+        verified=greatest.verified,
+        receipts=len(heard),
+        seen_at=min([fact.received_at for fact in ordered]),
+        sent_at=_earliest([fact.receipt.occurred_at for fact in ordered if fact.source is Source.SENT]),
+        first_at=_earliest([fact.received_at for fact in heard]),
+        final_at=None if greatest.outcome is Outcome.PENDING else _final_at(heard, greatest),
+        price=priced.price,
+        currency=priced.currency,
+        segments=_first([receipt.segments for receipt in receipts]),
     )
 
 
@@ -269,12 +261,26 @@ def _copy_order(fact: Fact) -> tuple[bool, bytes]:
     return (facts.verified, hashlib.blake2b(msgspec.msgpack.encode(facts), digest_size=16).digest())
 
 
-def _first(receipts: Iterable[Receipt], field: Callable[[Receipt], _T | None]) -> _T | None:
-    return next((value for receipt in receipts if (value := field(receipt)) is not None), None)
+def _final_at(heard: Iterable[Fact], greatest: Receipt) -> datetime | None:
+    """When we first heard the outcome from a receipt as trusted as the one that stands."""
+    return _earliest(
+        [
+            fact.received_at
+            for fact in heard
+            if fact.receipt.outcome is greatest.outcome and fact.receipt.verified is greatest.verified
+        ]
+    )
+
+
+def _first(values: Iterable[_T | None]) -> _T | None:
+    for value in values:
+        if value is not None:
+            return value
+    return None
 
 
 def _earliest(moments: Iterable[datetime | None]) -> datetime | None:
-    return min((moment for moment in moments if moment is not None), default=None)
+    return min([moment for moment in moments if moment is not None], default=None)
 
 
 def _digest(*parts: str) -> bytes:

@@ -179,6 +179,8 @@ def _error(value: object) -> tuple[str | None, str | None]:
     v0.1 has `code` and `reason`.
     """
     error = object_of(value)
+    if not error:
+        return None, None
     title = text_of(error.get("title"))
     fragment = (text_of(error.get("type")) or "").rpartition("#")[2]
     codes = (text_of(error.get("code")), title, fragment or None)
@@ -203,6 +205,8 @@ def _integer_or_text(code: str | None) -> int | str | None:
 
 def _segments(value: object) -> tuple[int | None, tuple[Segment, ...]]:
     sms = object_of(value)
+    if not sms:
+        return None, ()
     count = count_of(sms.get("count_total"))
     if count is None:
         count = count_of(sms.get("total_count"))
@@ -233,6 +237,8 @@ def _rendered_segment(segment: Segment) -> dict[str, object]:
 
 def _workflow(value: object) -> Workflow | None:
     fields = object_of(value)
+    if not fields:
+        return None
     workflow_id = _named(fields, ("workflow_id", "id"))
     if workflow_id is None:
         return None

@@ -101,6 +101,8 @@ def text_of(value: object) -> str | None:
 
     A NUL, which not every database can keep, becomes the replacement character.
     """
+    if value is None:
+        return None
     if isinstance(value, str):
         return value.replace("\0", "\ufffd") if value and not value.isspace() else None
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
