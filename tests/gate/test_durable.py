@@ -8,6 +8,7 @@ import apsw
 import pytest
 
 from landed.journal.record import TickRecord, decode
+from landed.vonage.signing import Account, Keyring
 
 HOST = b"Host: a\r\n"
 HEALTH = b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -255,3 +256,19 @@ def test_a_stop_at_once_says_2xx_of_nothing_that_is_not_kept(start):
 
     assert statuses.count(204) <= len(gate.kept())
     assert set(statuses) <= {204, 503}
+
+
+class Faulty(Keyring):
+    """A mistake of ours, which shows for one account only."""
+
+    def name_of(self, api_key):
+        return self.accounts[5].name if api_key == "faulty" else super().name_of(api_key)
+
+
+def test_a_mistake_of_ours_is_never_the_senders_fault(start):
+    gate = start(keyring=Faulty([Account(name="ours", api_key="key")]))
+
+    assert gate.statuses(get(b"m&api-key=faulty")) == []
+    assert gate.statuses(get(b"m&api-key=key")) == [204]
+    gate.wait_until(lambda: not gate.gate.connections)
+    assert len(gate.kept()) == 1

@@ -50,7 +50,7 @@ WIRE_BYTES_A_BODY_BYTE_MAX = 8
 
 HOST = re.compile(rb"[A-Za-z0-9._~:\[\]%!$&'()*+,;=-]*")
 METHOD_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32} ")
-VERSIONS = ("1.0", "1.1")
+LINE_ENDS = {"1.0": b" HTTP/1.0\r\n", "1.1": b" HTTP/1.1\r\n"}
 FRAMING = frozenset({b"host", b"transfer-encoding", b"content-length", b"expect"})
 
 log = structlog.get_logger("landed.gate")
@@ -473,7 +473,7 @@ class Connection(asyncio.Protocol):
         codings = self._framing.get(b"transfer-encoding", [])
         # The parser lets several spaces and other protocols' names through.
         # https://www.rfc-editor.org/rfc/rfc9112#section-3
-        if version not in VERSIONS or b"%s %s HTTP/%s\r\n" % (method, self._url, version.encode()) not in self._head:
+        if version not in LINE_ENDS or method + b" " + self._url + LINE_ENDS[version] not in self._head:
             return HTTPStatus.BAD_REQUEST
         # https://www.rfc-editor.org/rfc/rfc9112#section-3.2
         if len(hosts) > 1 or (version == "1.1" and not hosts) or (hosts and not HOST.fullmatch(hosts[0])):
