@@ -108,6 +108,7 @@ class Running:
     def __init__(self, path, keyring, limits, busy_ms):
         self.path = path
         self.broken = []
+        self.errors = []
         self._keyring = keyring
         self._limits = limits
         self._busy_ms = busy_ms
@@ -119,6 +120,7 @@ class Running:
 
     async def _main(self):
         self.loop = asyncio.get_running_loop()
+        self.loop.set_exception_handler(lambda _, context: self.errors.append(context))
         self._stop = asyncio.Event()
         self.drain_seconds = 0
         self.journal = SqliteJournal(self.path, busy_ms=self._busy_ms)
@@ -144,6 +146,7 @@ class Running:
             self.begin_stop(0)
         self.join()
         self.reader.close()
+        assert self.errors == []
 
     def connect(self):
         return Client(self.port)

@@ -55,7 +55,7 @@ WELL_FORMED = [
     row("lines-before-the-request", b"\r\n\r\n\n" + get(), 204),
     row("empty-header", get(TARGET, b"X-Empty:"), 204),
     row("blanks-around-a-value", get(TARGET, b"X:  \t a \t "), 204),
-    row("blanks-behind-a-length", get(PATH, b"Content-Length: 3 \t", method=b"POST") + b"a=b", 200),
+    row("blanks-behind-a-length", get(PATH, b"Content-Length: 3  ", method=b"POST") + b"a=b", 200),
     row("high-bytes-in-a-value", get(TARGET, b"X: \xff\xfe\x80"), 204),
     row("close", get(TARGET, b"Connection: close"), 204),
     row("1.0", get(version=b"HTTP/1.0"), 204),

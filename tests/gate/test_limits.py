@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from landed.gate.http import TURNED_AWAY_MAX
+from landed.gate import http
 
 HOST = b"Host: a\r\n"
 GOOD = b"GET /webhooks/delivery-receipt?messageId=m&status=delivered HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -41,10 +41,10 @@ def test_a_client_beyond_the_limit_of_connections_is_told_so_and_a_freed_place_i
 
 def test_a_crowd_beyond_the_limit_is_closed_at_once(start):
     gate = start(connections_max=1)
-    crowd = [gate.connect() for _ in range(TURNED_AWAY_MAX + 20)]
+    crowd = [gate.connect() for _ in range(http.TURNED_AWAY_MAX + 20)]
     try:
         assert sum(client.answer() is None for client in crowd[1:]) >= 19
-        gate.wait_until(lambda: len(gate.gate.connections) <= 1 + TURNED_AWAY_MAX)
+        gate.wait_until(lambda: len(gate.gate.connections) <= 1 + http.TURNED_AWAY_MAX)
     finally:
         for client in crowd:
             client.socket.close()
@@ -53,6 +53,13 @@ def test_a_crowd_beyond_the_limit_is_closed_at_once(start):
 
 
 SLOW = 0.2
+
+
+@pytest.fixture
+def slow(start, monkeypatch):
+    """A gate with little patience, which it looks after often."""
+    monkeypatch.setattr(http, "SWEEP_SECONDS", SLOW / 4)
+    return start(first_byte_seconds_max=SLOW, head_seconds_max=SLOW, request_seconds_max=SLOW, idle_seconds_max=SLOW)
 
 
 @pytest.mark.parametrize(
@@ -76,11 +83,6 @@ def test_what_is_not_whole_in_time_is_ended(slow, sent, status):
 
     before = [204] * sent.count(GOOD) + [100] * (b"Expect" in sent)
     assert statuses == before + ([status] if status else [])
-
-
-@pytest.fixture
-def slow(start):
-    return start(first_byte_seconds_max=SLOW, head_seconds_max=SLOW, request_seconds_max=SLOW, idle_seconds_max=SLOW)
 
 
 @pytest.mark.parametrize(
