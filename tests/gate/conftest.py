@@ -109,6 +109,7 @@ class Running:
         self.path = path
         self.broken = []
         self.errors = []
+        self._clients = []
         self._keyring = keyring
         self._limits = limits
         self._busy_ms = busy_ms
@@ -142,6 +143,8 @@ class Running:
         assert not self._thread.is_alive()
 
     def close(self):
+        for client in self._clients:
+            client.socket.close()
         if self._thread.is_alive():
             self.begin_stop(0)
         self.join()
@@ -149,7 +152,8 @@ class Running:
         assert self.errors == []
 
     def connect(self):
-        return Client(self.port)
+        self._clients.append(Client(self.port))
+        return self._clients[-1]
 
     def ask(self, data, *, to_head=False):
         """All answers to these bytes, when nothing follows them."""

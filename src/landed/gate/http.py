@@ -40,8 +40,9 @@ TICK_SECONDS = 30.0
 LINGER_SECONDS = 2.0
 # Clients beyond the limit of connections that are told so; further ones are closed at once.
 TURNED_AWAY_MAX = 256
-# A chunk is parsed piece by piece, so that a client that does not read its answers is noticed in between.
-PIECE_BYTES_MAX = 16 * 1024
+# What came at once is parsed piece by piece, one a turn of the loop: the others have their turn in
+# between, and a client that does not read its answers is noticed.
+PIECE_BYTES_MAX = 4 * 1024
 UNREAD_BYTES_MAX = 16 * 1024
 # Records that wait for one commit; beyond this they do not wait.
 COMMIT_BYTES_MAX = 4 * 1024 * 1024
@@ -250,6 +251,7 @@ class Connection(asyncio.Protocol):
         self._lingering = False
         self._paused = False
         self._held = b""
+        self._is_going_on = False
         self._counted_bytes = 0
         self._requests = 0
         self._deadline = 0.0
@@ -298,21 +300,16 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The client reads again: go on with what it sent meanwhile."""
         self._paused = False
-        held, self._held = self._held, b""
-        self.data_received(held)
-        if not self._paused and self._transport is not None:
-            self._transport.resume_reading()
+        self._go_on_soon()
 
     def data_received(self, data: bytes) -> None:
         """Bytes came: parse them, and answer each request that they complete."""
-        for start in range(0, len(data), PIECE_BYTES_MAX):
-            if self._ending:
-                return
-            if self._paused:
-                self._held += data[start:]
-                break
-            self._parse(data[start : start + PIECE_BYTES_MAX])
-        if self._in_message or self._paused or self._counted_bytes:
+        if self._ending:
+            return
+        self._parse(data[:PIECE_BYTES_MAX])
+        if len(data) > PIECE_BYTES_MAX and not self._ending:
+            self._hold(data[PIECE_BYTES_MAX:])
+        if self._in_message or self._paused or self._held or self._counted_bytes:
             self._count()
 
     # What the parser tells. An error raised here stops it; `_refusal` says why.
@@ -436,6 +433,28 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     # Within.
+
+    def _hold(self, rest: bytes) -> None:
+        self._held = rest
+        if self._transport is not None:
+            self._transport.pause_reading()
+        if not self._paused:
+            self._go_on_soon()
+
+    def _go_on_soon(self) -> None:
+        if not self._is_going_on:
+            self._is_going_on = True
+            self._gate.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Take what was held, and read again when nothing is left of it."""
+        self._is_going_on = False
+        if self._paused or self._transport is None:
+            return
+        held, self._held = self._held, b""
+        self.data_received(held)
+        if not self._held and not self._paused:
+            self._transport.resume_reading()
 
     def _parse(self, piece: bytes) -> None:
         requests = self._requests
