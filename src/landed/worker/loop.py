@@ -70,13 +70,16 @@ class FoldLoop:
 
     def _fold(self, journal: Journal, store: Store) -> None:
         fold: Fold | None = None
+        waits = False
         while not self._stop.is_set():
             try:
                 fold = fold or Fold(journal, store, self._heard)
-                pause = self._round(journal, fold)
+                pause, waits = self._round(journal, fold), False
             except (StoreUnable, JournalUnable) as error:
-                log.error("fold.waits", error=str(error))  # noqa: TRY400 - the sentence says it all
-                pause = RETRY_SECONDS
+                # Said once, not at each try: it often waits for the very disk that the log is on.
+                if not waits:
+                    log.error("fold.waits", error=str(error))  # noqa: TRY400 - the sentence says it all
+                pause, waits = RETRY_SECONDS, True
             self._stop.wait(pause)
         deadline = time.monotonic() + LAST_BATCHES_SECONDS
         with suppress(StoreUnable, JournalUnable):
