@@ -20,14 +20,14 @@ check: $(VENV)/installed-dev ## Lint, formatting and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 bench: $(VENV)/installed-dev ## Measure how fast the journal takes and the fold understands
-	@for bench in bench/*.py; do $(BIN)/python $$bench; done
+	@for bench in bench/*.py; do $(BIN)/python $$bench || exit 1; done
 
 clean: ## Remove what was installed and cached
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "landed needs Python 3.11 or newer: install one, or name it with make PYTHON=…"; exit 1; }
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing landed into $(VENV) (once) …"

@@ -89,7 +89,9 @@ def append(directory: Path, rows: list[bytes]) -> None:
 def fold(directory: Path, _rows: list[bytes]) -> None:
     """From the journal into the store."""
     journal, store = SqliteJournal(directory / "journal.db"), SqliteStore(directory / "store.db")
-    Fold(journal, store).catch_up()
+    folding = Fold(journal, store)
+    while folding.step():
+        pass
     store.close()
     journal.close()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from landed.errors import SettingsError
@@ -11,8 +13,8 @@ from landed.settings import load
 
 @pytest.fixture(autouse=True)
 def _empty_surroundings(monkeypatch, tmp_path):
-    for name in ("LANDED_PORT", "VONAGE_API_KEY", "VONAGE_SIGNATURE_SECRET", "VONAGE_SIGNATURE_METHOD"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith(("LANDED_", "VONAGE_"))]:
+        monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 
 
@@ -65,5 +67,64 @@ def test_all_errors_are_told_together(tmp_path):
 
 def test_a_file_that_is_no_toml_is_refused(tmp_path):
     (tmp_path / "landed.toml").write_text("port: 3000")
-    with pytest.raises(SettingsError, match=r"landed\.toml cannot be read"):
+    with pytest.raises(SettingsError, match=r"cannot be read, in landed\.toml"):
+        load()
+
+
+def test_only_vonages_own_names_are_vonages(monkeypatch):
+    for name in ("API_KEY", "SIGNATURE_SECRET", "SIGNATURE_METHOD"):
+        monkeypatch.setenv(name, "unrelated")
+    settings = load()
+    assert (settings.vonage_api_key, settings.vonage_signature_secret, settings.vonage_signature_method) == (
+        None,
+        (),
+        None,
+    )
+
+
+def test_the_file_takes_vonages_settings_by_the_same_names(tmp_path):
+    (tmp_path / "landed.toml").write_text('vonage_api_key = "k"\nvonage_signature_secret = ["x", "y"]\n')
+    (account,) = keyring(load()).accounts
+    assert (account.api_key, account.secrets) == ("k", (b"x", b"y"))
+
+
+def test_a_blank_key_is_no_key(monkeypatch):
+    monkeypatch.setenv("VONAGE_API_KEY", "")
+    monkeypatch.setenv("VONAGE_SIGNATURE_METHOD", " ")
+    settings = load()
+    assert (settings.vonage_api_key, settings.vonage_signature_method) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("vonage_signature_secret = []", "check nothing"),
+        ("jwt_window_hours = inf", "jwt_window_hours"),
+        ("[limits]\nidle_seconds_max = nan", "limits.idle_seconds_max"),
+        ("colour = 1", "no setting of landed's"),
+        ('[[account]]\nname = "a"\nsignature_secret = "x"\n' * 2, "a name of its own"),
+        ('[[account]]\nname = "a"\n', "account.0.signature_secret"),
+    ],
+    ids=["no-secret", "endless", "not-a-number", "unknown", "same-name", "account-without-secret"],
+)
+def test_what_is_wrong_in_the_file_is_told_by_its_name(tmp_path, text, told):
+    (tmp_path / "landed.toml").write_text(text)
+    with pytest.raises(SettingsError, match=told):
+        load()
+
+
+def test_a_misspelt_variable_is_told(monkeypatch):
+    monkeypatch.setenv("LANDED_PRTO", "3")
+    with pytest.raises(SettingsError, match="LANDED_PRTO"):
+        load()
+
+
+def test_a_limit_comes_from_the_environment(monkeypatch):
+    monkeypatch.setenv("LANDED_LIMITS__BODY_BYTES_MAX", "1000")
+    assert load().limits.body_bytes_max == 1000
+
+
+def test_a_variable_that_cannot_be_read_is_wrong_settings(monkeypatch):
+    monkeypatch.setenv("LANDED_ACCOUNT", "oops")
+    with pytest.raises(SettingsError, match="account"):
         load()

@@ -13,7 +13,12 @@ LandedError
 
 
 class LandedError(Exception):
-    """Anything that landed raises on purpose; its text is one sentence for a person."""
+    """Anything that landed raises on purpose; its text is one sentence for a person.
+
+    `exit_code` is what a command ends with: 2 for wrong usage or settings, 3 for the surroundings.
+    """
+
+    exit_code = 3
 
 
 class _WithReason(LandedError):
@@ -39,6 +44,8 @@ class Unreadable(_WithReason):
 
 class SettingsError(LandedError):
     """A setting is wrong: what, where and what to do."""
+
+    exit_code = 2
 
 
 class SurroundingsError(LandedError):

@@ -12,13 +12,14 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import IO
@@ -29,9 +30,10 @@ import uvloop
 
 from landed import __version__
 from landed.api.app import Health, create_app
-from landed.errors import JournalBroken, LandedError, SettingsError, SurroundingsError
+from landed.errors import JournalBroken, SettingsError, SurroundingsError
 from landed.gate.http import Gate
 from landed.gate.judge import ANSWERS, Judge
+from landed.journal.record import Record, encode
 from landed.journal.sqlite import FILE as JOURNAL_FILE
 from landed.journal.sqlite import SqliteJournal
 from landed.settings import Settings
@@ -44,28 +46,25 @@ from landed.worker.loop import FoldLoop
 
 EXIT_DONE = 0
 EXIT_NO = 1
-EXIT_SETTINGS = 2
-EXIT_SURROUNDINGS = 3
+FINAL_EXITS = (SettingsError.exit_code, SurroundingsError.exit_code)
 
 LOCK_FILE = "worker.lock"
 REBUILD_FILE = "rebuild.db"
 BACKLOG = 2_048
+# Open files beside the connections: the journal's, and clients that are turned away.
+DESCRIPTORS_BESIDE = 512
+PRIVATE_CONNECTIONS_MAX = 256
 
 TEND_SECONDS = 0.1
 STOP_SECONDS = 5.0
 GATE_DRAIN_SECONDS = 1.5
 BACK_OFF_FIRST_SECONDS = 0.2
 BACK_OFF_LAST_SECONDS = 30.0
+# While the gate is away nothing is kept, so it never stays away for long.
+BACK_OFF_LAST_OF_GATE_SECONDS = 1.0
 STEADY_SECONDS = 60.0
 
 log = structlog.get_logger("landed")
-
-
-def exit_code(error: BaseException) -> int:
-    """The exit code that belongs to an error."""
-    if isinstance(error, SettingsError):
-        return EXIT_SETTINGS
-    return EXIT_SURROUNDINGS if isinstance(error, LandedError) else EXIT_NO
 
 
 def journal_path(data: Path) -> Path:
@@ -96,13 +95,13 @@ def prepare(data: Path) -> None:
 def keyring(settings: Settings) -> Keyring:
     """The accounts whose signatures are checked: the usual one first, then each `[[account]]`."""
     accounts = []
-    if settings.signature_secret or settings.api_key or not settings.account:
+    if settings.vonage_signature_secret or settings.vonage_api_key or not settings.account:
         accounts.append(
             Account(
                 name="default",
-                api_key=settings.api_key,
-                secrets=tuple(secret.get_secret_value().encode() for secret in settings.signature_secret),
-                method=settings.signature_method,
+                api_key=settings.vonage_api_key,
+                secrets=tuple(secret.get_secret_value().encode() for secret in settings.vonage_signature_secret),
+                method=settings.vonage_signature_method,
             )
         )
     for account in settings.account:
@@ -151,16 +150,18 @@ def _lock(file: IO[str], data: Path) -> None:
 class Parent:
     """Owns the listening sockets and tends the children."""
 
-    def __init__(self, settings: Settings, *, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, settings: Settings, public: socket.socket, private: socket.socket) -> None:
         prepare(settings.data)
         with only_worker(settings.data):
             pass
-        self.public = listen(settings.host, settings.port, "--port")
-        self.private = listen(settings.private_host, settings.private_port, "--private-port")
+        self.public = public
+        self.private = private
         self._settings = settings
-        self._environment = dict(os.environ if environment is None else environment)
         self._alive_read, self._alive_write = os.pipe()
-        self.children = [_Child("gate"), _Child("worker")]
+        self.children = [
+            _Child("gate", BACK_OFF_LAST_OF_GATE_SECONDS),
+            _Child("worker", BACK_OFF_LAST_SECONDS),
+        ]
 
     @property
     def port(self) -> int:
@@ -183,7 +184,7 @@ class Parent:
         """Start again what died; the exit code when there is no use in going on."""
         for child in self.children:
             code = child.process.poll() if child.process is not None else None
-            if code in (EXIT_SETTINGS, EXIT_SURROUNDINGS):
+            if code in FINAL_EXITS:
                 return code
             if code is not None:
                 child.process = None
@@ -224,7 +225,6 @@ class Parent:
         child.process = subprocess.Popen(  # noqa: S603 - our own program
             arguments,
             pass_fds=(listening.fileno(), self._alive_read),
-            env=self._environment,
             stdin=subprocess.DEVNULL,
             process_group=0,
         )
@@ -232,8 +232,9 @@ class Parent:
 
 
 class _Child:
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, back_off_last_seconds: float) -> None:
         self.name = name
+        self._back_off_last_seconds = back_off_last_seconds
         self.process: subprocess.Popen[bytes] | None = None
         self.started = 0.0
         self.lived = 0.0
@@ -243,7 +244,9 @@ class _Child:
     def back_off(self) -> None:
         """Wait longer each time, and anew after it was steady for a while."""
         steady = self.lived > STEADY_SECONDS or not self.wait_seconds
-        self.wait_seconds = BACK_OFF_FIRST_SECONDS if steady else min(self.wait_seconds * 2, BACK_OFF_LAST_SECONDS)
+        self.wait_seconds = (
+            BACK_OFF_FIRST_SECONDS if steady else min(self.wait_seconds * 2, self._back_off_last_seconds)
+        )
         self.start_at = time.monotonic() + self.wait_seconds
 
 
@@ -252,7 +255,9 @@ def run_parent(settings: Settings, announce: Callable[[Parent], None]) -> int:
     stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _frame: stopping.append(received))
-    parent = Parent(settings)
+    public = listen(settings.host, settings.port, "--port")
+    private = listen(settings.private_host, settings.private_port, "--private-port")
+    parent = Parent(settings, public, private)
     parent.start()
     announce(parent)
     code: int | None = None
@@ -265,6 +270,7 @@ def run_parent(settings: Settings, announce: Callable[[Parent], None]) -> int:
 
 def run_gate(settings: Settings, listening: socket.socket, parent_fd: int | None) -> int:
     """The gate's process; the exit code."""
+    _allow_descriptors(settings.limits.connections_max + DESCRIPTORS_BESIDE)
     return uvloop.run(_gate(settings, listening, parent_fd))
 
 
@@ -274,24 +280,27 @@ def run_worker(settings: Settings, listening: socket.socket, parent_fd: int | No
         return uvloop.run(_worker(settings, listening, parent_fd, heard))
 
 
+def record(data: Path, records: Sequence[Record]) -> None:
+    """Append records of our own to the journal: what the sending side knows. Any process may."""
+    with closing(SqliteJournal(journal_path(data))) as journal:
+        journal.append([encode(each) for each in records])
+
+
 def rebuild(data: Path, progress: Callable[[int, int], None]) -> Tally:
     """Make the views again from the journal, beside the old ones, and put them in place at once.
 
     `progress` is told, after each batch, the position folded and the last one.
     """
-    with only_worker(data):
-        built = data / REBUILD_FILE
+    built = data / REBUILD_FILE
+    with only_worker(data), closing(SqliteJournal(journal_path(data))) as journal:
         _remove(built)
         try:
-            journal, fresh = SqliteJournal(journal_path(data)), SqliteStore(built)
-            fold = Fold(journal, fresh)
-            while fold.step():
-                progress(fold.progress.position, journal.last_position())
-            fresh.close()
-            store = SqliteStore(store_path(data))
-            store.replace_views(built)
-            store.close()
-            journal.close()
+            with closing(SqliteStore(built)) as fresh:
+                fold = Fold(journal, fresh)
+                while fold.step():
+                    progress(fold.progress.position, journal.last_position())
+            with closing(SqliteStore(store_path(data))) as store:
+                store.replace_views(built)
         finally:
             _remove(built)
     return fold.progress.tally
@@ -300,6 +309,19 @@ def rebuild(data: Path, progress: Callable[[int, int], None]) -> Tally:
 def _remove(database: Path) -> None:
     for suffix in ("", "-wal", "-shm"):
         database.with_name(database.name + suffix).unlink(missing_ok=True)
+
+
+def _allow_descriptors(wanted: int) -> None:
+    """Raise the soft limit on open files, often 1,024 or less, as far as the hard one lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        log.warning(
+            "descriptors.few", wanted=wanted, allowed=allowed, advice="raise `ulimit -n` or lower connections_max"
+        )
 
 
 async def _gate(settings: Settings, listening: socket.socket, parent_fd: int | None) -> int:
@@ -344,19 +366,28 @@ async def _worker(settings: Settings, listening: socket.socket, parent_fd: int |
     fold.start()
     app = create_app(
         lambda: _health(settings.data, fold),
+        lambda: _outcomes(settings.data),
         version=__version__,
         facts=_page_facts(settings),
         host=settings.private_host,
     )
-    server = Unsignalled(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1))
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=1,
+        limit_concurrency=PRIVATE_CONNECTIONS_MAX,
+    )
+    server = Unsignalled(config)
     serving = loop.create_task(server.serve(sockets=[listening]))
+    serving.add_done_callback(lambda _: stop.set())
     await stop.wait()
     server.should_exit = True
     await asyncio.to_thread(fold.stop)
     await serving
     for error in failures:
         log.critical("fold.stopped", error=str(error))
-    return max((exit_code(error) for error in failures), default=EXIT_DONE)
+    return max((getattr(error, "exit_code", EXIT_NO) for error in failures), default=EXIT_DONE)
 
 
 class Unsignalled(uvicorn.Server):
@@ -369,19 +400,19 @@ class Unsignalled(uvicorn.Server):
 
 
 def _health(data: Path, fold: FoldLoop) -> Health:
-    reader = SqliteReader(store_path(data))
-    try:
+    with closing(SqliteReader(store_path(data))) as reader:
         progress = reader.progress()
-        outcomes = {str(outcome): count for outcome, count in reader.outcomes().items()}
-    finally:
-        reader.close()
     return Health(
         folding=fold.is_alive,
         position=progress.position if progress else 0,
         behind=fold.behind,
         tally=progress.tally if progress else Tally(),
-        outcomes=outcomes,
     )
+
+
+def _outcomes(data: Path) -> Mapping[str, int]:
+    with closing(SqliteReader(store_path(data))) as reader:
+        return {str(outcome): count for outcome, count in reader.outcomes().items()}
 
 
 def _page_facts(settings: Settings) -> Mapping[str, str]:

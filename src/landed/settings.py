@@ -7,16 +7,29 @@ Wrong settings end the start with all their errors together, never with a guess.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
-from pydantic_settings import TomlConfigSettingsSource as TomlSource
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from pydantic_settings import (
+    SettingsError as SettingsSourceError,
+)
+from pydantic_settings import (
+    TomlConfigSettingsSource as TomlSource,
+)
 
 from landed.errors import SettingsError
 
 FILE = "landed.toml"
+PREFIX = "LANDED_"
+NESTED = "__"
 
 Method = Literal["md5hash", "md5", "sha1", "sha256", "sha512"]
 PrintMode = Literal["pretty", "json", "raw", "none"]
@@ -25,15 +38,23 @@ Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
 def _several(value: object) -> object:
-    """One secret, a list of them, or several in one text with commas between."""
+    """One secret, a list of them, or several in one text with commas between; never none."""
     if isinstance(value, str):
         value = [part for each in value.split(",") if (part := each.strip())]
-        if not value:
-            raise ValueError("it is empty, which would check nothing; unset it to take unsigned receipts on purpose")
+    if not value:
+        raise ValueError("it is empty, which would check nothing; unset it to take unsigned receipts on purpose")
     return value
 
 
+def _blank_is_unset(value: object) -> object:
+    """An empty variable, as files of environments have them, sets nothing."""
+    return None if isinstance(value, str) and not value.strip() else value
+
+
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_several)]
+Key = Annotated[str | None, BeforeValidator(_blank_is_unset)]
+Hours = Annotated[float, Field(le=24 * 366, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=3_600, allow_inf_nan=False)]
 
 
 class AccountSettings(BaseModel):
@@ -42,7 +63,7 @@ class AccountSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(min_length=1, description="What the account is called here.")
-    api_key: str | None = Field(default=None, min_length=1, description="Its API key at Vonage.")
+    api_key: Key = Field(default=None, description="Its API key at Vonage.")
     signature_secret: Secrets = Field(min_length=1, description="Its signature secret; several while rotating.")
     signature_method: Method | None = Field(default=None, description="The only method taken for `sig`; else any.")
 
@@ -56,26 +77,29 @@ class Limits(BaseModel):
     header_bytes_max: int = Field(default=16 * 1024, gt=0, description="All headers of a request, bytes.")
     header_count_max: int = Field(default=64, gt=0, description="Headers of a request.")
     body_bytes_max: int = Field(default=256 * 1024, gt=0, description="Largest body, bytes.")
-    buffered_bytes_max: int = Field(default=64 * 1024 * 1024, gt=0, description="Unfinished bodies together, bytes.")
+    buffered_bytes_max: int = Field(
+        default=64 * 1024 * 1024, gt=0, description="Kept for slow clients together, bytes."
+    )
     connections_max: int = Field(default=8_192, gt=0, description="Open connections.")
     in_flight_max: int = Field(default=16_384, gt=0, description="Requests that wait for one commit.")
-    first_byte_seconds_max: float = Field(default=15.0, gt=0, description="From connecting to the first byte, seconds.")
-    head_seconds_max: float = Field(default=10.0, gt=0, description="From the first byte to whole headers, seconds.")
-    request_seconds_max: float = Field(default=30.0, gt=0, description="From the first byte to the last, seconds.")
-    idle_seconds_max: float = Field(default=75.0, gt=0, description="Between requests on one connection, seconds.")
-    write_seconds_max: float = Field(default=15.0, gt=0, description="For a client that does not read, seconds.")
+    first_byte_seconds_max: Seconds = Field(default=15.0, description="From connecting to the first byte, seconds.")
+    head_seconds_max: Seconds = Field(default=10.0, description="From the first byte to whole headers, seconds.")
+    request_seconds_max: Seconds = Field(default=30.0, description="From the first byte to the last, seconds.")
+    idle_seconds_max: Seconds = Field(default=75.0, description="Between requests on one connection, seconds.")
+    write_seconds_max: Seconds = Field(default=15.0, description="For a client that does not read, seconds.")
 
 
 class Settings(BaseSettings):
     """Everything that can be set."""
 
     model_config = SettingsConfigDict(
-        env_prefix="LANDED_",
-        env_nested_delimiter="__",
+        env_prefix=PREFIX,
+        env_nested_delimiter=NESTED,
         toml_file=FILE,
         extra="forbid",
         frozen=True,
         populate_by_name=True,
+        validate_default=False,
     )
 
     host: str = Field(default="0.0.0.0", description="Address of the public port.")  # noqa: S104 - webhooks come from outside
@@ -86,26 +110,39 @@ class Settings(BaseSettings):
     role: Role = Field(default="all", description="Which processes to run.")
     print: PrintMode | None = Field(default=None, description="How receipts are printed; by the terminal if unset.")
     show_numbers: bool = Field(default=False, description="Print phone numbers in full.")
-    jwt_window_hours: float = Field(default=25.0, ge=25, description="Age of a Messages API signature, hours.")
-    sig_window_hours: float = Field(default=73.0, ge=73, description="Age of an SMS API signature, hours.")
-    ahead_minutes: float = Field(default=5.0, ge=5, description="How far a signature's clock may be ahead, minutes.")
-    api_key: str | None = Field(
-        default=None,
-        validation_alias=AliasChoices("api_key", "VONAGE_API_KEY"),
-        description="The account's API key at Vonage.",
+    jwt_window_hours: Hours = Field(default=25.0, ge=25, description="Age of a Messages API signature, hours.")
+    sig_window_hours: Hours = Field(default=73.0, ge=73, description="Age of an SMS API signature, hours.")
+    ahead_minutes: float = Field(
+        default=5.0,
+        ge=5,
+        le=1_440,
+        allow_inf_nan=False,
+        description="How far a signature's clock may be ahead, minutes.",
     )
-    signature_secret: Secrets = Field(
+    vonage_api_key: Key = Field(
+        default=None, validation_alias="VONAGE_API_KEY", description="The account's API key at Vonage."
+    )
+    vonage_signature_secret: Secrets = Field(
         default=(),
-        validation_alias=AliasChoices("signature_secret", "VONAGE_SIGNATURE_SECRET"),
+        validation_alias="VONAGE_SIGNATURE_SECRET",
         description="The account's signature secret; several, with commas between, while rotating.",
     )
-    signature_method: Method | None = Field(
+    vonage_signature_method: Annotated[Method | None, BeforeValidator(_blank_is_unset)] = Field(
         default=None,
-        validation_alias=AliasChoices("signature_method", "VONAGE_SIGNATURE_METHOD"),
+        validation_alias="VONAGE_SIGNATURE_METHOD",
         description="The only method taken for the SMS API's `sig`; any if unset.",
     )
     account: tuple[AccountSettings, ...] = Field(default=(), description="More accounts.")
     limits: Limits = Field(default=Limits(), description="Limits of the public port.")
+
+    @field_validator("account")
+    @classmethod
+    def _named_once(cls, accounts: tuple[AccountSettings, ...]) -> tuple[AccountSettings, ...]:
+        names = ["default", *(account.name for account in accounts)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"each account needs a name of its own, and this one is taken: {', '.join(twice)}")
+        return accounts
 
     @classmethod
     def settings_customise_sources(
@@ -123,13 +160,28 @@ class Settings(BaseSettings):
 def load(**given: Any) -> Settings:  # noqa: ANN401 - the command line's values, judged by the model
     """The settings, with what was given on the command line; SettingsError names everything wrong."""
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        raise SettingsError("\n".join(_sentence(fault) for fault in error.errors())) from error
-    except ValueError as error:
-        raise SettingsError(f"{FILE} cannot be read: {error}.") from error
+        raise SettingsError("\n".join([_sentence(fault) for fault in error.errors()] + _unknown_variables())) from error
+    except (SettingsSourceError, ValueError, OSError) as error:
+        raise SettingsError(f"The settings cannot be read, in {FILE} or the environment: {error}.") from error
+    if unknown := _unknown_variables():
+        raise SettingsError("\n".join(unknown))
+    return settings
+
+
+def _unknown_variables() -> list[str]:
+    """A sentence for each variable that is meant for us and is none of ours, such as a misspelt one."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    return [
+        f"Environment variable {name} is no setting of landed's: see docs/settings.md, or unset it."
+        for name in os.environ
+        if name.startswith(PREFIX) and name.partition(NESTED)[0] not in known
+    ]
 
 
 def _sentence(fault: Any) -> str:  # noqa: ANN401 - pydantic's dictionary
     name = ".".join(str(part) for part in fault["loc"])
-    return f"Setting {name}: {fault['msg'].rstrip('.')}. Mend it in {FILE}, the environment or the command line."
+    said = "it is no setting of landed's" if fault["type"] == "extra_forbidden" else fault["msg"].rstrip(".")
+    said = said.removeprefix("Value error, ")
+    return f"Setting {name}: {said[:1].lower()}{said[1:]}. Mend it in {FILE}, the environment or the command line."

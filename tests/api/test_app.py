@@ -18,15 +18,15 @@ HEALTH = Health(
     position=7,
     behind=2,
     tally=Tally(received=6, folded=4, duplicate=1, unreadable=1),
-    outcomes={"delivered": 3, "failed": 1},
 )
+OUTCOMES = {"delivered": 3, "failed": 1}
 
 
 @pytest.fixture
 def private(request):
     """A client of the application on a free port; parametrise with the health that it has."""
     health = getattr(request, "param", HEALTH)
-    app = create_app(lambda: health, version="0", facts={"Data": "<landed-data>"}, host="127.0.0.1")
+    app = create_app(lambda: health, lambda: OUTCOMES, version="0", facts={"Data": "<landed-data>"}, host="127.0.0.1")
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -44,9 +44,7 @@ def test_health_says_how_far_the_fold_is(private):
     assert (answer.status_code, answer.json()) == (200, {"status": "ok", "position": 7, "behind": 2})
 
 
-@pytest.mark.parametrize(
-    "private", [Health(folding=False, position=7, behind=9, tally=Tally(), outcomes={})], indirect=True
-)
+@pytest.mark.parametrize("private", [Health(folding=False, position=7, behind=9, tally=Tally())], indirect=True)
 def test_health_says_no_when_the_fold_has_stopped(private):
     assert private.get("/healthz").status_code == 503
     assert "the fold has stopped" in private.get("/").text

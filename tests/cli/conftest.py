@@ -31,7 +31,7 @@ STATUSES = (
 )
 
 
-def record(seconds: int, body: bytes, *, path: str = "/webhooks/message-status") -> bytes:
+def as_record(seconds: int, body: bytes, *, path: str = "/webhooks/message-status") -> bytes:
     at = BEGAN_US + seconds * SECOND_US
     return encode(
         RequestRecord(
@@ -54,6 +54,27 @@ def record(seconds: int, body: bytes, *, path: str = "/webhooks/message-status")
 
 
 @pytest.fixture
+def record():
+    """Make a journal record of a signed body that came so many seconds after the beginning."""
+    return as_record
+
+
+@pytest.fixture
+def store_of(tmp_path: Path):
+    """Make a store, in the test's directory, out of these statuses."""
+
+    def make(*statuses: dict[str, object]) -> None:
+        journal = SqliteJournal(journal_path(tmp_path))
+        journal.append([as_record(0, json.dumps(status).encode()) for status in statuses])
+        store = SqliteStore(store_path(tmp_path))
+        Fold(journal, store).step()
+        store.close()
+        journal.close()
+
+    return make
+
+
+@pytest.fixture
 def data(tmp_path: Path) -> Path:
     """A data directory in which five messages are known."""
     journal = SqliteJournal(journal_path(tmp_path))
@@ -73,10 +94,12 @@ def data(tmp_path: Path) -> Path:
     for seconds, message, status, channel, more in STATUSES:
         fields = {"message_uuid": message, "to": "447700900001", "from": "AcmeInc", "channel": channel}
         fields |= {"status": status, "timestamp": "2025-02-03T12:14:25Z"} | more
-        records.append(record(seconds, json.dumps(fields).encode()))
+        records.append(as_record(seconds, json.dumps(fields).encode()))
     journal.append(records)
     store = SqliteStore(store_path(tmp_path))
-    Fold(journal, store).catch_up()
+    fold = Fold(journal, store)
+    while fold.step():
+        pass
     store.close()
     journal.close()
     return tmp_path

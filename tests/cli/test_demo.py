@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import signal
 import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
@@ -47,6 +52,31 @@ def test_submitted_comes_before_delivered_for_a_message_that_simply_arrives(land
     words = re.findall(r'"provider_status":"(\w+)"', run.stdout)
     assert sorted(words[:2]) == ["accepted", "submitted"]
     assert words[2:] == ["delivered", "delivered"]
+
+
+def test_two_demos_at_once_both_do_their_work(landed, tmp_path):
+    with ThreadPoolExecutor() as pool:
+        runs = list(pool.map(lambda _: landed("demo", "--messages", "1", "--exit", TMPDIR=str(tmp_path)), range(2)))
+    assert [run.returncode for run in runs] == [0, 0]
+
+
+def test_neither_settings_nor_surroundings_change_the_demo(landed, tmp_path):
+    (tmp_path / "landed.toml").write_text("port = 1")
+    surroundings = {"API_KEY": "x", "VONAGE_API_KEY": "x", "VONAGE_SIGNATURE_SECRET": "x", "LANDED_PORT": "1"}
+    run = landed("demo", "--messages", "1", "--exit", TMPDIR=str(tmp_path), **surroundings)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_a_demo_that_is_interrupted_says_no_and_leaves_nothing_behind(tmp_path):
+    arguments = [sys.executable, "-m", "landed", "demo", "--messages", "100", "--exit"]
+    environment = os.environ | {"TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=environment) as demo:
+        while "Sending" not in demo.stdout.readline():
+            pass
+        demo.send_signal(signal.SIGINT)
+        demo.communicate(timeout=20)
+    assert demo.returncode == 1
+    assert not list(tmp_path.glob("landed-demo-*"))
 
 
 def sent() -> Sent:

@@ -27,10 +27,10 @@ def test_the_version_is_said(landed):
     assert landed("--version").stdout.startswith("landed 0.")
 
 
-def test_rebuild_of_nothing_says_so(landed):
+def test_rebuild_without_a_journal_says_so(landed):
     run = landed("rebuild")
-    assert run.returncode == 0
-    assert "nothing to make again" in run.stdout
+    assert (run.returncode, len(run.stderr.splitlines())) == (3, 1)
+    assert "no journal" in run.stderr
 
 
 def test_rebuild_makes_the_same_again(landed, data):

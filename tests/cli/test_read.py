@@ -49,7 +49,7 @@ def test_json_of_a_message_has_the_agreed_keys_and_values(landed, data):
         (["--outcome", "failed"], ["m-failed"]),
         (["--outcome", "delivered"], ["m-both", "m-read", "m-delivered"]),
         (["--status", "read"], ["m-read"]),
-        (["--status", "submitted"], ["m-pending"]),
+        (["--status", "SUBMITTED"], ["m-pending"]),
         (["--channel", "whatsapp"], ["m-read"]),
         (["--network", "23410"], ["m-delivered"]),
         (["--to", "+44 7700 900002"], ["m-pending"]),
@@ -61,12 +61,20 @@ def test_json_of_a_message_has_the_agreed_keys_and_values(landed, data):
         (["--limit", "2"], ["m-both", "m-pending"]),
         (["--limit", "2", "--after", "m-pending"], ["m-read", "m-failed"]),
         (["--after", "m-delivered"], []),
-        (["--after", "nobody"], []),
     ],
     ids=" ".join,
 )
 def test_filters_of_list(landed, data, arguments, expected):
     assert ids(landed("list", "--data", data, "--json", *arguments)) == expected
+
+
+def test_paging_on_from_nobody_is_wrong_usage(landed, data):
+    run = landed("list", "--data", data, "--after", "nobody")
+    assert (run.returncode, run.stderr) == (2, "landed: --after nobody is no message that is known here.\n")
+
+
+def test_a_page_has_a_limit(landed, data):
+    assert landed("list", "--data", data, "--limit", "9223372036854775808").returncode == 2
 
 
 def test_list_for_people_masks_numbers_and_flags_a_conflict(landed, data):
@@ -99,6 +107,17 @@ def test_show_tells_every_receipt_with_both_words(landed, data):
         True
     ] * 3
     assert "latency" in shown
+
+
+def test_show_says_so_when_there_are_more_than_it_shows(landed, tmp_path, store_of):
+    store_of(*({"message_uuid": f"m{number}", "status": "read", "client_ref": "sale"} for number in range(25)))
+    assert "landed list --client-ref sale" in landed("show", "sale", "--data", tmp_path).stdout
+    assert len(landed("show", "sale", "--data", tmp_path, "--json").stdout.splitlines()) == 25
+
+
+def test_a_recipient_is_found_however_vonage_wrote_it(landed, tmp_path, store_of):
+    store_of({"message_uuid": "m", "status": "read", "to": "+447700900123"})
+    assert ids(landed("list", "--data", tmp_path, "--json", "--to", "00 44 7700 900123")) == ["m"]
 
 
 def test_show_finds_by_client_reference(landed, data):
@@ -134,6 +153,7 @@ def test_tail_prints_what_is_there_and_goes_on(data, arguments, first):
         ("447700900001", "447700900001"),
         ("AcmeInc", "AcmeInc"),
         ("page-12", "page-12"),
+        ("++447700900001", "++447700900001"),
         (None, None),
     ],
 )
@@ -148,7 +168,11 @@ def test_numbers_are_understood_as_people_type_them(typed, number):
         ("972532208231", "9725•••••231"),
         ("AcmeInc", "AcmeInc"),
         ("72404", "72404"),
-        ("4477009", "4477•009"),
+        ("4477009", "•••••09"),
+        ("+44 7700 900001", "+44 77•• •••001"),
+        ("tel:+447700900001", "tel:+4477•••••001"),
+        ("447700900001 ", "4477•••••001 "),
+        ("Call 447700900001, code 123456", "Call 4477•••••001, code 123456"),
         (None, None),
     ],
 )

@@ -20,11 +20,10 @@ from landed.domain.lifecycle import (
     in_order,
     inbound_key,
     message_of,
-    microseconds,
-    moment,
     receipt_key,
     status_of,
 )
+from landed.domain.moments import microseconds, moment
 from landed.domain.receipt import OUTCOMES, Api, Inbound, Outcome, Receipt, Segment, Status
 
 MESSAGES, SMS = Api.MESSAGES, Api.SMS

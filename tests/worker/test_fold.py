@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from landed import run
-from landed.domain.lifecycle import microseconds, moment
+from landed.domain.moments import microseconds, moment
 from landed.domain.receipt import Inbound, Outcome, Receipt, Status
 from landed.errors import FoldStopped, StoreUnable
 from landed.journal.record import Ids, RequestRecord, SentRecord, TickRecord, encode

@@ -27,23 +27,28 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     position: int
     behind: int
     tally: Tally
-    outcomes: Mapping[str, int]
 
 
-def create_app(health: Callable[[], Health], *, version: str, facts: Mapping[str, str], host: str) -> FastAPI:
-    """The application. `facts` are lines for the page: addresses, directory, whether signatures are checked."""
+def create_app(
+    health: Callable[[], Health],
+    outcomes: Callable[[], Mapping[str, int]],
+    *,
+    version: str,
+    facts: Mapping[str, str],
+    host: str,
+) -> FastAPI:
+    """The application. `outcomes` counts the messages of each outcome; `facts` are lines for the page."""
     app = FastAPI(title="landed", version=version, docs_url=None, redoc_url=None)
     # A page elsewhere must not reach this port through a name that it points here.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK_NAMES, host])
     templates = Jinja2Templates(directory=Path(__file__).parent / "templates")
     registry = CollectorRegistry()
-    registry.register(_Road(health))
+    registry.register(_Road(health, outcomes))
 
     @app.get("/", include_in_schema=False)
     def page(request: Request) -> Response:
-        return templates.TemplateResponse(
-            request, "index.html", {"health": health(), "facts": facts, "version": version}
-        )
+        shown = {"health": health(), "outcomes": outcomes(), "facts": facts, "version": version}
+        return templates.TemplateResponse(request, "index.html", shown)
 
     @app.get("/healthz")
     def healthz() -> Response:
@@ -63,8 +68,9 @@ def create_app(health: Callable[[], Health], *, version: str, facts: Mapping[str
 class _Road(Collector):
     """Reads the road's figures when it is scraped, so that they are those of the store."""
 
-    def __init__(self, health: Callable[[], Health]) -> None:
+    def __init__(self, health: Callable[[], Health], outcomes: Callable[[], Mapping[str, int]]) -> None:
         self._health = health
+        self._outcomes = outcomes
 
     def collect(self) -> list[Metric]:
         now = self._health()
@@ -72,7 +78,7 @@ class _Road(Collector):
         for result in ("folded", "duplicate", "unreadable"):
             requests.add_metric([result], getattr(now.tally, result))
         messages = GaugeMetricFamily("landed_messages", "Messages, by outcome.", labels=["outcome"])
-        for outcome, count in now.outcomes.items():
+        for outcome, count in self._outcomes().items():
             messages.add_metric([outcome], count)
         return [
             CounterMetricFamily("landed_requests_received", "Requests read from the journal.", now.tally.received),

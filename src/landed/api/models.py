@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import msgspec
 
-from landed.domain.lifecycle import Fact, Message
+from landed.domain.lifecycle import Fact, Message, Source
 from landed.domain.receipt import Inbound, Receipt
 
 
@@ -40,28 +40,7 @@ class MessageView(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, message: Message) -> MessageView:
         """The view of a message."""
-        return cls(
-            message_id=message.message_id,
-            outcome=message.outcome,
-            status=message.status,
-            provider_status=message.provider_status,
-            api=message.api,
-            channel=message.channel,
-            to=message.to,
-            sender=message.sender,
-            client_ref=message.client_ref,
-            network=message.network,
-            code=message.code,
-            conflict=message.conflict,
-            verified=message.verified,
-            receipts=message.receipts,
-            sent_at=message.sent_at,
-            first_at=message.first_at,
-            final_at=message.final_at,
-            latency_ms=message.latency_ms,
-            price=message.price,
-            currency=message.currency,
-        )
+        return msgspec.convert(message, cls, from_attributes=True)
 
 
 class ReceiptView(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,43 +62,23 @@ class ReceiptView(msgspec.Struct, frozen=True, kw_only=True):
     currency: str | None
     segments: int | None
     occurred_at: datetime | None
-    received_at: datetime | None
     verified: bool
     stale: bool
-    source: str
-    copies: int
+    received_at: datetime | None = None
+    source: str = Source.WEBHOOK
+    copies: int = 1
 
     @classmethod
-    def of(cls, receipt: Receipt, *, received_at: datetime | None, source: str, copies: int) -> ReceiptView:
-        """The view of a receipt that was just received."""
-        return cls(
-            message_id=receipt.message_id,
-            outcome=receipt.outcome,
-            status=receipt.status,
-            provider_status=receipt.provider_status,
-            api=receipt.api,
-            channel=receipt.channel,
-            to=receipt.to,
-            sender=receipt.sender,
-            client_ref=receipt.client_ref,
-            network=receipt.network,
-            code=receipt.code,
-            detail=receipt.detail,
-            price=receipt.price,
-            currency=receipt.currency,
-            segments=receipt.segments,
-            occurred_at=receipt.occurred_at,
-            received_at=received_at,
-            verified=receipt.verified,
-            stale=receipt.stale,
-            source=source,
-            copies=copies,
-        )
+    def of(cls, receipt: Receipt, received_at: datetime | None = None) -> ReceiptView:
+        """The view of a receipt that was just received, or parsed only."""
+        view = msgspec.convert(receipt, cls, from_attributes=True)
+        return msgspec.structs.replace(view, received_at=received_at)
 
     @classmethod
     def of_fact(cls, fact: Fact) -> ReceiptView:
         """The view of a receipt that is kept."""
-        return cls.of(fact.receipt, received_at=fact.received_at, source=fact.source, copies=fact.copies)
+        view = cls.of(fact.receipt, fact.received_at)
+        return msgspec.structs.replace(view, source=fact.source, copies=fact.copies)
 
 
 class InboundView(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,15 +98,4 @@ class InboundView(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, inbound: Inbound) -> InboundView:
         """The view of an inbound message."""
-        return cls(
-            message_id=inbound.message_id,
-            api=inbound.api,
-            channel=inbound.channel,
-            message_type=inbound.message_type,
-            text=inbound.text,
-            to=inbound.to,
-            sender=inbound.sender,
-            occurred_at=inbound.occurred_at,
-            verified=inbound.verified,
-            stale=inbound.stale,
-        )
+        return msgspec.convert(inbound, cls, from_attributes=True)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
-from typing import Annotated
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, NoReturn
 
 import typer
 
 from landed import __version__
 from landed.cli import demo, keep, parse, read, serve
-from landed.errors import LandedError, SettingsError
+from landed.errors import LandedError
 
-EXIT_SETTINGS = 2
+EXIT_NO = 1
 EXIT_SURROUNDINGS = 3
 
 app = typer.Typer(
@@ -51,8 +55,33 @@ app.command("rebuild")(keep.rebuild)
 
 def main() -> None:
     """Run a command. What is wrong is said in one sentence, with exit code 2 or 3."""
+    if sys.stdout is None:
+        # Started without an output: there is nobody to tell.
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for as long as the process lives
+    for stream in (sys.stdout, sys.stderr):
+        # What an output cannot write is written as its code, never an error in the middle of a line.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except LandedError as error:
-        typer.echo(f"landed: {error}", err=True)
-        sys.exit(EXIT_SETTINGS if isinstance(error, SettingsError) else EXIT_SURROUNDINGS)
+        _leave(str(error), error.exit_code)
+    except BrokenPipeError:
+        # Whoever read the output has read enough.
+        _leave("", EXIT_NO)
+    except OSError as error:
+        _leave(f"An output or a file failed: {error}.", EXIT_SURROUNDINGS)
+
+
+def _leave(sentence: str, code: int) -> NoReturn:
+    if sentence:
+        typer.echo(f"landed: {sentence}", err=True)
+    with suppress(OSError):
+        sys.stdout.flush()
+        sys.exit(code)
+    # What is still to be written cannot be, and Python would say so once more.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)

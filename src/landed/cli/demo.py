@@ -37,7 +37,7 @@ SENDER = "landed"
 LONG_TEXT = "Your code is 123456. " + "It is valid for ten minutes, and for you alone. " * 6
 SHORT_TEXT = "Your code is 123456."
 
-# Together with the sending these stay below the 30 seconds that `--exit` may take.
+# With the sending of a few dozen messages these stay below the 30 seconds that `--exit` may take.
 START_SECONDS = 8.0
 SETTLE_SECONDS = 15.0
 POLL_SECONDS = 0.05
@@ -91,67 +91,55 @@ def demo(
 
 
 async def _demo(directory: Path, count: int, *, leave: bool, print_: str, show_numbers: bool) -> int:
+    from landed import run  # noqa: PLC0415
     from landed.settings import load  # noqa: PLC0415
 
-    settings = load(
-        host=HOST,
-        port=_port(PUBLIC_PORT),
-        private_port=_port(PRIVATE_PORT),
-        data=directory / "data",
-        print=print_,
-        show_numbers=show_numbers,
-    )
+    settings = load(host=HOST, data=directory / "data", print=print_, show_numbers=show_numbers)
+    run.prepare(settings.data)
+    parent = run.Parent(settings, _listen(PUBLIC_PORT), _listen(PRIVATE_PORT))
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
-        parent = await stack.enter_async_context(_landed(settings, stop))
+        ended = asyncio.create_task(_until_ended(parent, stop))
+        stack.push_async_callback(asyncio.to_thread, parent.stop)
         simulator, sender = await stack.enter_async_context(_vonage(parent.port))
         played = asyncio.create_task(_play(settings, parent, simulator, sender, count))
-        stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait({played, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({played, ended}, return_when=asyncio.FIRST_COMPLETED)
         if not played.done():
             played.cancel()
-            return 0
+            return (await ended) or (1 if leave else 0)
         code = _report(await played, show_numbers=show_numbers)
-        if not leave:
-            _invite(parent)
-            await stopped
-        stopped.cancel()
-    return code if leave else 0
+        if leave:
+            stop.set()
+            return (await ended) or code
+        _invite(parent)
+        return await ended
 
 
-def _port(usual: int) -> int:
+def _listen(usual: int) -> socket.socket:
     """The usual port if it is free, else any."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, usual))
-        except OSError:
-            return 0
-    return usual
+    from landed import run  # noqa: PLC0415
+    from landed.errors import SurroundingsError  # noqa: PLC0415
 
-
-@asynccontextmanager
-async def _landed(settings: Settings, stop: asyncio.Event) -> AsyncIterator[Parent]:
-    """Gate and worker, as `landed serve` runs them."""
-    from landed.run import TEND_SECONDS, Parent  # noqa: PLC0415
-
-    parent = Parent(settings)
-    parent.start()
-
-    async def tend() -> None:
-        while not stop.is_set():
-            await asyncio.sleep(TEND_SECONDS)
-            if parent.tend() is not None:
-                stop.set()
-
-    tending = asyncio.create_task(tend())
     try:
-        yield parent
-    finally:
-        tending.cancel()
-        await asyncio.to_thread(parent.stop)
+        return run.listen(HOST, usual, "--port")
+    except SurroundingsError:
+        return run.listen(HOST, 0, "--port")
+
+
+async def _until_ended(parent: Parent, stop: asyncio.Event) -> int:
+    """Run gate and worker, as `landed serve` does, until told to stop; not 0 if they would not go on."""
+    from landed.run import TEND_SECONDS  # noqa: PLC0415
+
+    parent.start()
+    while not stop.is_set():
+        code = parent.tend()
+        if code is not None:
+            return code
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), TEND_SECONDS)
+    return 0
 
 
 @asynccontextmanager
@@ -244,32 +232,26 @@ def _track(settings: Settings, sent: Sequence[Sent]) -> None:
     """Tell landed what was sent, as an application does that tracks its sends."""
     import time  # noqa: PLC0415
 
-    from landed.journal.record import Ids, SentRecord, encode  # noqa: PLC0415
-    from landed.journal.sqlite import SqliteJournal  # noqa: PLC0415
-    from landed.run import journal_path  # noqa: PLC0415
+    from landed import run  # noqa: PLC0415
+    from landed.journal.record import Ids, SentRecord  # noqa: PLC0415
 
     now_us, ids = time.time_ns() // 1_000, Ids()
-    journal = SqliteJournal(journal_path(settings.data))
-    journal.append(
-        [
-            encode(
-                SentRecord(
-                    id=ids.next(),
-                    at_us=now_us,
-                    account="default",
-                    message_id=each.message_id,
-                    api=each.api,
-                    channel="sms",
-                    to=each.to,
-                    sender=each.sender,
-                    client_ref=each.client_ref,
-                    sent_us=now_us,
-                )
-            )
-            for each in sent
-        ]
-    )
-    journal.close()
+    records = [
+        SentRecord(
+            id=ids.next(),
+            at_us=now_us,
+            account="default",
+            message_id=each.message_id,
+            api=each.api,
+            channel="sms",
+            to=each.to,
+            sender=each.sender,
+            client_ref=each.client_ref,
+            sent_us=now_us,
+        )
+        for each in sent
+    ]
+    run.record(settings.data, records)
 
 
 def _known(settings: Settings, message_ids: Sequence[str]) -> Mapping[str, Message]:
@@ -290,13 +272,21 @@ def _is_right(sent: Sent, message: Message | None) -> bool:
 
 def _report(results: Sequence[tuple[Sent, Message | None]], *, show_numbers: bool) -> int:
     """The table of what became of every message; 1 with the list of those that are not as they should be."""
-    from landed.cli.printing import Look, outcome_table  # noqa: PLC0415
+    from landed.cli.printing import OUTCOME_STYLES, Column, Look, print_table  # noqa: PLC0415
 
+    look = Look(sys.stdout, show_numbers=show_numbers)
+    outcomes = [str(message.outcome) if message else "unknown" for _, message in results]
+    columns = [
+        Column(name="API", cells=[sent.api for sent, _ in results]),
+        Column(name="to", cells=[look.number(sent.to) for sent, _ in results], leaves=3),
+        Column(name="what the network does", cells=[sent.behaviour.what for sent, _ in results]),
+        Column(name="receipts", cells=[str(message.receipts) if message else "0" for _, message in results], leaves=1),
+        Column(name="Vonage said", cells=[_last_word(message) for _, message in results], leaves=2),
+        Column(name="outcome", cells=outcomes, styles=[OUTCOME_STYLES.get(outcome, "dim") for outcome in outcomes]),
+        Column(name="message id", cells=[sent.message_id for sent, _ in results], leaves=4),
+    ]
     typer.echo("")
-    outcome_table(
-        [(sent.behaviour.what, sent.api, sent.to, message) for sent, message in results],
-        Look(sys.stdout, show_numbers=show_numbers),
-    )
+    print_table(columns, look, sys.stdout)
     wrong = [(sent, message) for sent, message in results if not _is_right(sent, message)]
     if not wrong:
         typer.echo(
@@ -308,6 +298,10 @@ def _report(results: Sequence[tuple[Sent, Message | None]], *, show_numbers: boo
     for sent, message in wrong:
         typer.echo(f"  {sent.message_id}  {message.outcome if message else 'unknown'}, not {sent.behaviour.outcome}")
     return 1
+
+
+def _last_word(message: Message | None) -> str:
+    return message.provider_status if message and message.receipts else ""
 
 
 def _invite(parent: Parent) -> None:

@@ -8,6 +8,7 @@ import time
 import typer
 
 from landed.cli.options import Data
+from landed.errors import SurroundingsError
 
 PROGRESS_SECONDS = 0.5
 
@@ -24,8 +25,7 @@ def rebuild(data: Data = None) -> None:
 
     directory = load(data=data).data
     if not run.journal_path(directory).exists():
-        typer.echo(f"There is no journal in {directory}, so there is nothing to make again.")
-        return
+        raise SurroundingsError(f"There is no journal in {directory}: name the directory that has one with --data.")
     shown = time.monotonic()
 
     def progress(position: int, last: int) -> None:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+PAGE_MAX = 10_000
+
 Data = Annotated[
     Path | None, typer.Option("--data", help="Directory of the journal and the store [landed-data].", metavar="DIR")
 ]

@@ -1,15 +1,16 @@
 """Receipts on the terminal: as they are folded, or as they are read again.
 
 `pretty` is for people, `json` for programs (one object a line), `raw` shows the fields exactly as
-Vonage sent them. Phone numbers are masked unless they were asked for; `raw` shows them.
+Vonage sent them. Phone numbers are masked unless they were asked for; `raw` shows them. What others
+sent is never let near the terminal with characters that would steer it.
 """
 
 from __future__ import annotations
 
 import os
-import pprint
 import queue
-import sys
+import re
+import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -20,23 +21,33 @@ from typing import TYPE_CHECKING, Literal, Self, TextIO
 import msgspec
 
 from landed.api.models import InboundView, ReceiptView
-from landed.domain.lifecycle import moment
+from landed.domain.moments import moment
 from landed.domain.receipt import Outcome, Receipt
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from decimal import Decimal
 
     from landed.domain.lifecycle import Message
     from landed.domain.receipt import Inbound
     from landed.settings import PrintMode
     from landed.worker.fold import Folded
 
+CODES_OF_SUCCESS = (None, "0")
+GAP = 2
+PIPED_WIDTH_MAX = 10_000
 WAITING_LINES_MAX = 20_000
+WAITING_BYTES_MAX = 16 * 1024 * 1024
 CLOSE_SECONDS = 1.0
-PIPED_WIDTH = 200
-MASKED_FROM_DIGITS = 7
+
+# A run of digits, with what people write between them, that may be a phone number.
+NUMBER = re.compile(r"\d(?:[ ().\-/]{0,2}\d){6,}")
+LONG_DIGITS = 11
 HEAD_DIGITS = 4
 TAIL_DIGITS = 3
+SHORT_TAIL_DIGITS = 2
+
+# Control characters, and those that turn the direction of text.
+STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 Style = Literal["green", "red", "yellow", "cyan", "dim", "bold"]
 STYLES: Mapping[Style, str] = {
@@ -62,12 +73,16 @@ def mode_for(wanted: PrintMode | None, out: TextIO) -> PrintMode:
     return wanted or ("pretty" if out.isatty() else "json")
 
 
-def mask(number: str | None, bullet: str = "•") -> str | None:
-    """A phone number with its middle hidden; a sender's name or short code as it is."""
-    if number is None or len(number) < MASKED_FROM_DIGITS or not number.lstrip("+").isdigit():
-        return number
-    hidden = max(1, len(number) - HEAD_DIGITS - TAIL_DIGITS)
-    return number[:HEAD_DIGITS] + bullet * hidden + number[len(number) - TAIL_DIGITS :]
+def mask(text: str | None, bullet: str = "•") -> str | None:
+    """A text with the middle of every phone number in it hidden: `4477•••••001`."""
+    return None if text is None else NUMBER.sub(lambda number: _masked(number[0], bullet), text)
+
+
+def _masked(number: str, bullet: str) -> str:
+    digits = [at for at, character in enumerate(number) if character.isdigit()]
+    long = len(digits) >= LONG_DIGITS
+    hidden = set(digits[HEAD_DIGITS:-TAIL_DIGITS] if long else digits[:-SHORT_TAIL_DIGITS])
+    return "".join(bullet if at in hidden else character for at, character in enumerate(number))
 
 
 def encode_line(view: object) -> str:
@@ -79,13 +94,22 @@ class Look:
     """How one output looks: with or without colour, numbers masked or not, in its encoding."""
 
     def __init__(self, out: TextIO, *, show_numbers: bool) -> None:
-        self.colour = out.isatty() and not os.environ.get("NO_COLOR")
+        self.is_terminal = out.isatty()
+        self.colour = self.is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         self._show_numbers = show_numbers
         self._bullet = "•" if "utf" in (out.encoding or "").lower() else "*"
 
-    def number(self, number: str | None) -> str | None:
-        """A number as it may be shown here."""
-        return number if self._show_numbers else mask(number, self._bullet)
+    def mask(self, text: str | None) -> str | None:
+        """A text with its numbers as they may be shown here."""
+        return text if self._show_numbers else mask(text, self._bullet)
+
+    def number(self, number: str | None) -> str:
+        """A party's number or name, for people."""
+        return self.clean(self.mask(number) or "?")
+
+    def clean(self, text: str) -> str:
+        """What somebody else wrote, without the characters that would steer the terminal."""
+        return STEERING.sub("\ufffd", text)
 
     def paint(self, text: str, style: Style) -> str:
         """Text in a style, where colour is wanted."""
@@ -93,27 +117,33 @@ class Look:
 
     def receipt_line(self, receipt: Receipt) -> str:
         """One receipt in a line: Vonage's word, ours, and what identifies it."""
-        said = receipt.provider_status or "(no status)"
-        status = self.paint(f"{said:<13}", OUTCOME_STYLES[receipt.outcome])
-        parts = [status, receipt.message_id, receipt.channel or "?"]
-        parts.append(f"{self.number(receipt.to) or '?'} from {self.number(receipt.sender) or '?'}")
+        said = self.clean(receipt.provider_status) or "(no status)"
+        parts = [self.paint(f"{said:<13}", OUTCOME_STYLES[receipt.outcome]), self.clean(receipt.message_id)]
+        parts.append(self.clean(receipt.channel or "?"))
+        parts.append(f"{self.number(receipt.to)} from {self.number(receipt.sender)}")
         if receipt.network:
-            parts.append(f"network {receipt.network}")
-        if receipt.code not in (None, "0"):
-            parts.append(self.paint(f"code {receipt.code}", "red"))
+            parts.append(f"network {self.clean(receipt.network)}")
+        if receipt.code not in CODES_OF_SUCCESS:
+            parts.append(self.paint(f"code {self.clean(receipt.code or '')}", "red"))
         if receipt.segments is not None and receipt.segments > 1:
             parts.append(f"{receipt.segments} segments")
         if receipt.price is not None:
-            parts.append(f"{receipt.currency or ''} {receipt.price:f}".strip())
+            parts.append(self.price(receipt.price, receipt.currency))
         if receipt.status != receipt.provider_status:
             parts.append(self.paint(f"({receipt.status})", "dim"))
         return "  ".join(parts)
 
     def inbound_line(self, inbound: Inbound) -> str:
         """One inbound message in a line."""
-        sender, to = self.number(inbound.sender) or "?", self.number(inbound.to) or "?"
-        said = f"{'inbound':<13}  {inbound.message_id}  {inbound.channel or '?'}  from {sender} to {to}"
-        return f"{said}  {inbound.text}" if inbound.text else said
+        parts = [f"{'inbound':<13}", self.clean(inbound.message_id), self.clean(inbound.channel or "?")]
+        parts.append(f"from {self.number(inbound.sender)} to {self.number(inbound.to)}")
+        if inbound.text:
+            parts.append(self.clean(self.mask(inbound.text) or ""))
+        return "  ".join(parts)
+
+    def price(self, price: Decimal, currency: str | None) -> str:
+        """A price, with its currency where Vonage names one."""
+        return f"{self.clean(currency or '')} {price:f}".strip()
 
 
 class Printer:
@@ -122,10 +152,11 @@ class Printer:
     def __init__(self, out: TextIO, mode: PrintMode, *, show_numbers: bool) -> None:
         self._out = out
         self._mode = mode
-        self._terminal = out.isatty()
         self._look = Look(out, show_numbers=show_numbers)
         self._queue: queue.Queue[Folded | None] = queue.Queue(WAITING_LINES_MAX)
+        self._waiting_bytes = 0
         self._missed = 0
+        self._counting = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="printer", daemon=True)
 
     def __enter__(self) -> Self:
@@ -142,26 +173,31 @@ class Printer:
     def heard(self, folded: Sequence[Folded]) -> None:
         """Take what was folded; what the terminal cannot keep up with is counted, not waited for."""
         for each in folded:
-            try:
-                self._queue.put_nowait(each)
-            except queue.Full:
-                self._missed += 1
+            size = _size(each)
+            with self._counting:
+                if self._waiting_bytes + size > WAITING_BYTES_MAX or self._queue.full():
+                    self._missed += 1
+                    continue
+                self._waiting_bytes += size
+            self._queue.put(each)
 
     def _run(self) -> None:
         # A reader that went away (a closed pipe) ends the printing, never the fold.
-        with suppress(OSError, ValueError):
-            while (folded := self._queue.get()) is not None:
+        with suppress(OSError):
+            while (folded := self._queue.get()) is not None and not self._out.closed:
+                with self._counting:
+                    self._waiting_bytes -= _size(folded)
+                    missed, self._missed = self._missed, 0
                 for line in self._lines(folded):
                     self._out.write(line + "\n")
+                if missed:
+                    self._out.write(self._note(missed) + "\n")
                 if self._queue.empty():
                     self._out.flush()
-                if self._missed:
-                    missed, self._missed = self._missed, 0
-                    self._out.write(self._note(missed) + "\n")
             self._out.flush()
 
     def _note(self, missed: int) -> str:
-        if self._mode == "json" or not self._terminal:
+        if self._mode == "json" or not self._look.is_terminal:
             return encode_line({"event": "not_printed", "count": missed})
         return f"… {missed} more were kept but not printed: the terminal was too slow."
 
@@ -193,7 +229,7 @@ class Printer:
         for fact in folded.facts:
             event, view = _view(fact, received_at)
             fields = msgspec.to_builtins(view)
-            fields["to"], fields["from"] = self._look.number(fields["to"]), self._look.number(fields["from"])
+            fields |= {name: self._look.mask(fields[name]) for name in ("to", "from", "text") if name in fields}
             yield encode_line({"event": event, **about, **fields})
         if folded.unreadable is not None:
             yield encode_line({"event": "unreadable", **about, "reason": folded.unreadable})
@@ -202,19 +238,22 @@ class Printer:
         record = folded.record
         target = record.path + (f"?{record.query.decode(errors='replace')}" if record.query else "")
         fields: Sequence[object] = [fact.raw for fact in folded.facts] or [record.body.decode(errors="replace")]
-        if self._terminal:
-            yield f"{record.method} {target} {record.answer}"
-            for each in fields:
-                yield pprint.pformat(each)
-        else:
-            for each in fields:
+        for each in fields:
+            if self._look.is_terminal:
+                yield self._look.clean(f"{record.method} {target} {record.answer}")
+                yield from map(self._look.clean, msgspec.json.format(_numbers.encode(each)).decode().split("\n"))
+            else:
                 line = {"request": f"{record.method} {target}", "answer": record.answer, "fields": each}
                 yield _numbers.encode(line).decode()
 
 
+def _size(folded: Folded) -> int:
+    return len(folded.record.body) + len(folded.record.query)
+
+
 def _view(fact: Receipt | Inbound, received_at: datetime) -> tuple[str, ReceiptView | InboundView]:
     if isinstance(fact, Receipt):
-        return "receipt", ReceiptView.of(fact, received_at=received_at, source="webhook", copies=1)
+        return "receipt", ReceiptView.of(fact, received_at)
     return "inbound", InboundView.of(fact)
 
 
@@ -223,57 +262,60 @@ def clock(time: datetime | None) -> str:
     return "" if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def message_table(messages: Sequence[Message], look: Look) -> None:
-    """Messages as a table; on a pipe as wide as it needs, on a terminal as wide as that is."""
-    from rich.markup import escape  # noqa: PLC0415 - only tables need it
+class Column(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """A column of a table. Where a terminal is narrow, the column with the highest `leaves` goes first."""
+
+    name: str
+    cells: Sequence[str]
+    leaves: int = 0
+    styles: Sequence[Style] = ()
+
+
+def print_table(columns: Sequence[Column], look: Look, out: TextIO) -> None:
+    """Columns side by side: all of them on a pipe, as many as fit on a terminal; none is ever cut."""
+    from rich.cells import cell_len  # noqa: PLC0415 - only tables need it
+    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("seen", "outcome", "said", "channel", "to", "from", "network", "code", "ref"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("message id", overflow="fold")
-    for message in messages:
-        style = OUTCOME_STYLES[message.outcome]
-        flag = " (conflict)" if message.conflict else ""
-        table.add_row(
-            clock(message.seen_at),
-            f"[{style}]{message.outcome}[/]{flag}",
-            *(
-                escape(str(value or ""))
-                for value in (
-                    message.provider_status,
-                    message.channel,
-                    look.number(message.to),
-                    look.number(message.sender),
-                    message.network,
-                    message.code if message.code != "0" else "",
-                    message.client_ref,
-                    message.message_id,
-                )
-            ),
-        )
-    _print_rich(table, look)
+    shown = {column: max(map(cell_len, [column.name, *column.cells])) for column in columns if any(column.cells)}
+    width = shutil.get_terminal_size().columns if look.is_terminal else PIPED_WIDTH_MAX
+    while sum(shown.values()) + GAP * (len(shown) - 1) > width and any(column.leaves for column in shown):
+        del shown[max(shown, key=lambda column: column.leaves)]
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    for column in shown:
+        table.add_column(column.name, no_wrap=True, overflow="ignore")
+    for row in range(len(columns[0].cells)):
+        table.add_row(*(Text(column.cells[row], column.styles[row] if column.styles else "") for column in shown))
+    console = Console(file=out, width=max(width, sum(shown.values()) + GAP * len(shown)), color_system=_colours(look))
+    console.print(table, crop=False)
 
 
-def outcome_table(rows: Sequence[tuple[str, str, str, Message | None]], look: Look) -> None:
-    """What became of each message of a demonstration: (what happens to it, API, recipient, message)."""
-    from rich.table import Table  # noqa: PLC0415 - only tables need it
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("api", "to", "what the network does", "receipts", "Vonage's last word", "outcome", "message id"):
-        table.add_column(name, no_wrap=True)
-    for what, api, to, message in rows:
-        if message is None:
-            table.add_row(api, look.number(to), what, "0", "", "unknown", "")
-            continue
-        outcome = f"[{OUTCOME_STYLES[message.outcome]}]{message.outcome}[/]"
-        said = message.provider_status if message.receipts else ""
-        table.add_row(api, look.number(to), what, str(message.receipts), said, outcome, message.message_id)
-    _print_rich(table, look)
+def _colours(look: Look) -> Literal["standard"] | None:
+    return "standard" if look.colour else None
 
 
-def _print_rich(table: Table, look: Look) -> None:
-    from rich.console import Console  # noqa: PLC0415 - only tables need it
+def message_table(messages: Sequence[Message], look: Look, out: TextIO) -> None:
+    """What `list` shows of messages."""
 
-    width = None if sys.stdout.isatty() else PIPED_WIDTH
-    Console(width=width, no_color=not look.colour, highlight=False).print(table)
+    def cells(field: str) -> list[str]:
+        return [look.clean(str(getattr(message, field) or "")) for message in messages]
+
+    conflict = ["conflict" if message.conflict else "" for message in messages]
+    codes = [look.clean("" if message.code in CODES_OF_SUCCESS else message.code or "") for message in messages]
+    columns = [
+        Column(name="first seen", cells=[clock(message.seen_at) for message in messages], leaves=2),
+        Column(name="outcome", cells=cells("outcome"), styles=[OUTCOME_STYLES[each.outcome] for each in messages]),
+        Column(name="", cells=conflict),
+        Column(name="Vonage said", cells=cells("provider_status"), leaves=1),
+        Column(name="code", cells=codes, leaves=4),
+        Column(name="channel", cells=cells("channel"), leaves=3),
+        Column(name="to", cells=["" if each.to is None else look.number(each.to) for each in messages]),
+        Column(
+            name="from", cells=["" if each.sender is None else look.number(each.sender) for each in messages], leaves=6
+        ),
+        Column(name="network", cells=cells("network"), leaves=5),
+        Column(name="client ref", cells=cells("client_ref"), leaves=7),
+        Column(name="message id", cells=cells("message_id")),
+    ]
+    print_table(columns, look, out)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from landed.cli.options import Data, Json, ShowNumbers
+from landed.cli.options import PAGE_MAX, Data, Json, ShowNumbers
 from landed.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ LIMIT = 50
 SHOWN_MAX = 20
 TAIL_SECONDS = 0.1
 TAIL_ROWS = 500
+SECOND_MS = 1_000
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 Outcome = Annotated[str | None, typer.Option(help="pending, delivered, failed or unconfirmed.")]
@@ -39,7 +40,7 @@ def list_messages(  # noqa: PLR0913 - one argument a filter
     client_ref: Annotated[str | None, typer.Option(help="Your own reference.")] = None,
     since: Annotated[str | None, typer.Option(help="2h, 3d, 2026-11-20 or a full time.")] = None,
     until: Annotated[str | None, typer.Option(help="The same forms.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = LIMIT,
+    limit: Annotated[int, typer.Option(min=1, max=PAGE_MAX, help="How many at most.")] = LIMIT,
     after: Annotated[str | None, typer.Option(help="Go on behind this message id.", metavar="ID")] = None,
     data: Data = None,
     json: Json = False,
@@ -54,8 +55,8 @@ def list_messages(  # noqa: PLR0913 - one argument a filter
     now = datetime.now(UTC)
     wanted = Filter(
         outcome=_outcome(outcome),
-        status=status,
-        channel=channel,
+        status=None if status is None else status.lower(),
+        channel=None if channel is None else channel.lower(),
         network=network,
         to=normal_number(to),
         client_ref=client_ref,
@@ -65,6 +66,8 @@ def list_messages(  # noqa: PLR0913 - one argument a filter
     reader = _reader(data, quiet=json)
     if reader is None:
         return
+    if after is not None and not reader.find(after, limit=1):
+        raise SettingsError(f"--after {after} is no message that is known here.")
     messages = reader.messages(wanted, limit=limit, after=after)
     if json:
         _print_json(messages)
@@ -73,7 +76,7 @@ def list_messages(  # noqa: PLR0913 - one argument a filter
         if len(messages) == limit:
             typer.echo(f"There may be more: landed list … --after {messages[-1].message_id}")
     else:
-        typer.echo("No message fits." if reader.newest_receipt() else _nothing_yet())
+        typer.echo("No message fits." if reader.newest_receipt() else _nothing_yet(_directory(data)))
 
 
 def show(
@@ -90,7 +93,7 @@ def show(
     reader = _reader(data, quiet=json)
     if reader is None:
         return
-    messages = reader.find(reference, limit=SHOWN_MAX)
+    messages = reader.find(reference, limit=PAGE_MAX if json else SHOWN_MAX)
     if not messages:
         if not json:
             typer.echo(f"No receipt has named {reference}, as a message id or as a client reference.", err=True)
@@ -103,12 +106,16 @@ def show(
             _print_story_json(message, facts)
         else:
             _print_story(message, facts, show_numbers=show_numbers)
+    if not json and len(messages) == SHOWN_MAX:
+        typer.echo(f"These are the newest {SHOWN_MAX}. All of them: landed list --client-ref {reference}")
 
 
 def tail(
     *,
     outcome: Outcome = None,
-    last: Annotated[int, typer.Option(min=0, help="Begin with so many that are already there.")] = 10,
+    last: Annotated[
+        int, typer.Option(min=0, max=PAGE_MAX, help="Begin with the fitting ones of so many already there.")
+    ] = 10,
     data: Data = None,
     json: Json = False,
     show_numbers: ShowNumbers = False,
@@ -132,7 +139,7 @@ def tail(
             rows = list(reader.receipts_after(row, TAIL_ROWS))
             for kept, _message in rows:
                 row = kept.row
-                if wanted is not None and kept.fact.receipt.outcome != wanted:
+                if kept.fact.source == "sent" or wanted not in (None, kept.fact.receipt.outcome):
                     continue
                 view = ReceiptView.of_fact(kept.fact)
                 typer.echo(
@@ -149,7 +156,8 @@ def normal_number(typed: str | None) -> str | None:
     if typed is None:
         return None
     number = re.sub(r"[\s().\-/]", "", typed)
-    return number.removeprefix("+").removeprefix("00") if number.lstrip("+").isdigit() else typed
+    is_number = re.fullmatch(r"\+?[0-9]+", number)
+    return number.removeprefix("+").removeprefix("00") if is_number else typed
 
 
 def read_moment(typed: str | None, now: datetime, option: str) -> datetime | None:
@@ -176,10 +184,11 @@ def _outcome(typed: str | None) -> str | None:
 def _reader(data: Path | None, *, quiet: bool) -> SqliteReader | None:
     from landed import run  # noqa: PLC0415
 
-    path = run.store_path(_directory(data))
+    directory = _directory(data)
+    path = run.store_path(directory)
     if not path.exists():
         if not quiet:
-            typer.echo(_nothing_yet())
+            typer.echo(_nothing_yet(directory))
         return None
     from landed.store.sqlite import SqliteReader  # noqa: PLC0415
 
@@ -192,9 +201,10 @@ def _directory(data: Path | None) -> Path:
     return load(data=data).data
 
 
-def _nothing_yet() -> str:
+def _nothing_yet(directory: Path) -> str:
     return (
-        "Nothing here yet. Start `landed serve` and point Vonage at it, or see it all work offline with `landed demo`."
+        f"Nothing here yet, in {directory}. Start `landed serve` and point Vonage at it, "
+        "or see it all work offline with `landed demo`."
     )
 
 
@@ -219,7 +229,7 @@ def _print_story_json(message: Message, facts: list[Fact]) -> None:
 def _print_table(messages: list[Message], *, show_numbers: bool) -> None:
     from landed.cli.printing import Look, message_table  # noqa: PLC0415
 
-    message_table(messages, Look(sys.stdout, show_numbers=show_numbers))
+    message_table(messages, Look(sys.stdout, show_numbers=show_numbers), sys.stdout)
 
 
 def _print_story(message: Message, facts: list[Fact], *, show_numbers: bool) -> None:
@@ -231,39 +241,41 @@ def _print_story(message: Message, facts: list[Fact], *, show_numbers: bool) -> 
 
 
 def _story(message: Message, facts: list[Fact], look: Look) -> list[str]:
-    from landed.cli.printing import OUTCOME_STYLES, clock  # noqa: PLC0415
+    from landed.cli.printing import CODES_OF_SUCCESS, OUTCOME_STYLES, clock  # noqa: PLC0415
 
-    outcome = look.paint(message.outcome, OUTCOME_STYLES[message.outcome])
+    conflict = look.paint("  conflict: both delivered and failed were said", "red") if message.conflict else ""
     about = {
-        "outcome": outcome
-        + (look.paint("  conflict: both delivered and failed were said", "red") if message.conflict else ""),
-        "status": f"{message.status} (Vonage: {message.provider_status})",
-        "channel": f"{message.channel or '?'}, {message.api} API",
-        "to": look.number(message.to),
-        "from": look.number(message.sender),
-        "client ref": message.client_ref,
-        "network": message.network,
-        "code": message.code,
-        "price": None if message.price is None else f"{message.price:f} {message.currency or ''}".strip(),
+        "outcome": look.paint(message.outcome, OUTCOME_STYLES[message.outcome]) + conflict,
+        "status": f"{message.status} (Vonage: {look.clean(message.provider_status) or 'no status'})",
+        "channel": f"{look.clean(message.channel or '?')}, {message.api} API",
+        "to": None if message.to is None else look.number(message.to),
+        "from": None if message.sender is None else look.number(message.sender),
+        "client ref": None if message.client_ref is None else look.clean(message.client_ref),
+        "network": None if message.network is None else look.clean(message.network),
+        "code": None if message.code in CODES_OF_SUCCESS else look.clean(message.code or ""),
+        "price": None if message.price is None else look.price(message.price, message.currency),
         "sent": clock(message.sent_at) or None,
-        "latency": None if message.latency_ms is None else f"{message.latency_ms / 1000:.1f} s",
+        "latency": None if message.latency_ms is None else _duration(message.latency_ms),
         "signed": "yes" if message.verified else "no: unverified",
     }
-    lines = [look.paint(message.message_id, "bold")]
+    lines = [look.paint(look.clean(message.message_id), "bold")]
     lines += [f"  {name:<11}{value}" for name, value in about.items() if value is not None]
     return [*lines, "", *(_line_of_story(fact, look) for fact in facts), ""]
 
 
+def _duration(milliseconds: int) -> str:
+    return f"{milliseconds} ms" if milliseconds < SECOND_MS else f"{milliseconds / SECOND_MS:.1f} s"
+
+
 def _line_of_story(fact: Fact, look: Look) -> str:
-    from landed.cli.printing import clock  # noqa: PLC0415
+    from landed.cli.printing import CODES_OF_SUCCESS, clock  # noqa: PLC0415
 
     receipt = fact.receipt
-    occurred = f"occurred {receipt.occurred_at:%Y-%m-%d %H:%M:%S}Z" if receipt.occurred_at else "no time given"
-    notes = [occurred]
-    if receipt.code not in (None, "0"):
-        notes.append(f"code {receipt.code}")
+    notes = [f"occurred {clock(receipt.occurred_at)}" if receipt.occurred_at else "no time given"]
+    if receipt.code not in CODES_OF_SUCCESS:
+        notes.append(f"code {look.clean(receipt.code or '')}")
     if receipt.detail:
-        notes.append(receipt.detail)
+        notes.append(look.clean(receipt.detail))
     if fact.copies > 1:
         notes.append(f"came {fact.copies} times")
     if fact.source == "sent":
@@ -272,5 +284,5 @@ def _line_of_story(fact: Fact, look: Look) -> str:
         notes.append("unverified")
     if receipt.stale:
         notes.append("stale")
-    said = f"{receipt.provider_status or '(no status)':<13} → {receipt.status:<12}"
+    said = f"{look.clean(receipt.provider_status) or '(no status)':<13} → {receipt.status:<12}"
     return f"  {look.paint(clock(fact.received_at), 'dim')}  {said}  {', '.join(notes)}"

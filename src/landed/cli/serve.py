@@ -62,11 +62,14 @@ def announce(settings: Settings, parent: Parent) -> None:
     from landed import __version__, run  # noqa: PLC0415
     from landed.gate.judge import ANSWERS  # noqa: PLC0415
 
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104 - compared, not bound
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else _in_url(settings.host)  # noqa: S104 - compared
     checked = run.keyring(settings).has_secrets
     lines = [f"landed {__version__}"]
     lines += [f"  webhook     http://{host}:{parent.port}{path}" for path in ANSWERS]
-    lines += [f"  private     http://{settings.private_host}:{parent.private_port}/", f"  data        {settings.data}"]
+    lines += [
+        f"  private     http://{_in_url(settings.private_host)}:{parent.private_port}/",
+        f"  data        {settings.data}",
+    ]
     if checked:
         lines.append("  signatures  checked")
     else:
@@ -74,6 +77,10 @@ def announce(settings: Settings, parent: Parent) -> None:
             "  signatures  NOT checked: everything is taken as unverified until VONAGE_SIGNATURE_SECRET is set"
         )
     typer.echo("\n".join(lines), err=True)
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _listening(number: int | None) -> socket.socket | None:

@@ -27,6 +27,7 @@ from typing import TypeVar
 
 import msgspec
 
+from landed.domain.moments import MILLISECOND, microseconds
 from landed.domain.receipt import Api, Inbound, Outcome, Receipt, Segment, Status
 
 RANKS: Mapping[Status, int] = {
@@ -168,20 +169,6 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
         if since is None or (self.sent_at is None and since == self.final_at):
             return None
         return (self.final_at - since) // MILLISECOND
-
-
-MILLISECOND = datetime.resolution * 1000
-EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
-
-
-def microseconds(moment: datetime) -> int:
-    """Whole microseconds since 1970, exact."""
-    return (moment - EPOCH) // datetime.resolution
-
-
-def moment(microseconds: int) -> datetime:
-    """The aware UTC datetime of that many microseconds since 1970."""
-    return EPOCH + datetime.resolution * microseconds
 
 
 def receipt_key(account: str, receipt: Receipt) -> bytes:

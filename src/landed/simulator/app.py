@@ -73,8 +73,7 @@ class Simulator:
         """Let go of what is still to come."""
         for play in self._plays:
             play.cancel()
-        with suppress(asyncio.CancelledError):
-            await asyncio.gather(*self._plays)
+        await asyncio.gather(*self._plays, return_exceptions=True)
 
     async def _messages(self, request: Request) -> Response:
         fields = _fields(await request.body())

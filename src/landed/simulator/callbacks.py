@@ -23,6 +23,10 @@ from landed.vonage.signing import sign_jwt, sign_sig
 RETRY_FIRST_SECONDS = 5.0
 RETRY_LAST_SECONDS = 900.0
 ATTEMPTS_MAX = 103
+# https://api.support.vonage.com/hc/en-us/articles/226572227
+CONNECT_SECONDS_MAX = 3.0
+ANSWER_SECONDS_MAX = 15.0
+TIMEOUT = httpx.Timeout(ANSWER_SECONDS_MAX, connect=CONNECT_SECONDS_MAX)
 USER_AGENT = (b"user-agent", b"Nexmo/MessagingHUB/v1.0")
 JSON = (b"content-type", b"application/json")
 FORM = (b"content-type", b"application/x-www-form-urlencoded")
@@ -78,26 +82,22 @@ class Caller:
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
-        self.taken = 0
-        self.given_up = 0
 
     async def call(self, url: str, request: Request) -> bool:
         """Whether the receiver took it in the end."""
         wait = RETRY_FIRST_SECONDS
         for _ in range(ATTEMPTS_MAX):
             if await self._attempt(url, request):
-                self.taken += 1
                 return True
             await asyncio.sleep(wait)
             wait = min(wait * 2, RETRY_LAST_SECONDS)
-        self.given_up += 1
         return False
 
     async def _attempt(self, url: str, request: Request) -> bool:
         target = url + (f"?{request.query.decode()}" if request.query else "")
         try:
             answer = await self._client.request(
-                request.method, target, content=request.body or None, headers=list(request.headers)
+                request.method, target, content=request.body or None, headers=list(request.headers), timeout=TIMEOUT
             )
         except httpx.HTTPError:
             return False

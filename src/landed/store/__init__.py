@@ -114,7 +114,10 @@ class Store(Protocol):
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which messages to list. `status` matches our word or Vonage's; times are of the first sight."""
+    """Which messages to list. `status` matches our word or Vonage's; times are of the first sight.
+
+    `status` and `channel` are in small letters, `to` in digits; they are found however Vonage wrote them.
+    """
 
     outcome: str | None = None
     status: str | None = None

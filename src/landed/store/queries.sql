@@ -47,10 +47,10 @@ RETURNING epoch, position, at_us, received, folded, duplicate, unreadable;
 SELECT {message_columns} FROM message
 WHERE seen_us >= :since AND seen_us < :until AND (seen_us, id) < (:before_us, :before_id)
     AND (:outcome IS NULL OR outcome = :outcome)
-    AND (:status IS NULL OR status = :status OR provider_status = :status)
-    AND (:channel IS NULL OR channel = :channel)
+    AND (:status IS NULL OR status = :status OR lower(provider_status) = :status)
+    AND (:channel IS NULL OR lower(channel) = :channel)
     AND (:network IS NULL OR network = :network)
-    AND (:recipient IS NULL OR recipient = :recipient)
+    AND (:recipient IS NULL OR recipient IN (:recipient, '+' || :recipient, '00' || :recipient))
     AND (:client_ref IS NULL OR client_ref = :client_ref)
 ORDER BY seen_us DESC, id DESC LIMIT :limit;
 

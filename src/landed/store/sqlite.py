@@ -22,7 +22,8 @@ from typing import Any
 import apsw
 import msgspec
 
-from landed.domain.lifecycle import Fact, Message, Source, microseconds, moment
+from landed.domain.lifecycle import Fact, Message, Source
+from landed.domain.moments import microseconds, moment
 from landed.domain.receipt import Api, Inbound, Outcome, Receipt, Segment, Status, Workflow
 from landed.errors import FoldStopped, StoreUnable
 from landed.sqlite import is_unable, open_file, open_to_read

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import msgspec
 
-from landed.domain.lifecycle import moment
+from landed.domain.moments import moment
 from landed.errors import BadSignature, SettingsError
 from landed.vonage.request import text_of
 

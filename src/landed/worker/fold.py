@@ -12,15 +12,8 @@ from datetime import datetime
 
 import msgspec
 
-from landed.domain.lifecycle import (
-    Fact,
-    Source,
-    greater_copy,
-    inbound_key,
-    message_of,
-    moment,
-    receipt_key,
-)
+from landed.domain.lifecycle import Fact, Source, greater_copy, inbound_key, message_of, receipt_key
+from landed.domain.moments import moment
 from landed.domain.receipt import Api, Inbound, Receipt, Status
 from landed.errors import FoldStopped, Unreadable
 from landed.journal import Journal
