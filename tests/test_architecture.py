@@ -68,6 +68,7 @@ def test_imports_point_down_only(module):
 
 def test_the_domain_is_pure():
     forbidden = {"asyncio", "os", "pathlib", "socket", "time", "random", "apsw", "httpx", "threading", "subprocess"}
+    clocks = {"now", "utcnow", "today"}
     for module in (ROOT / "domain").glob("*.py"):
         names = {
             (alias.name if isinstance(node, ast.Import) else node.module or "").split(".")[0]
@@ -76,6 +77,9 @@ def test_the_domain_is_pure():
             for alias in node.names
         }
         assert not names & forbidden, module.name
+        tree = ast.parse(module.read_text())
+        assert imported_rooms(tree) <= {"domain"}, module.name
+        assert not clocks & {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}, module.name
 
 
 def test_no_function_is_longer_than_seventy_lines():
