@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from landed import run
+from landed.errors import SurroundingsError
 from landed.store.sqlite import SqliteReader
 from landed.vonage.signing import sign_jwt, sign_sig
 
@@ -150,7 +151,7 @@ def refused(*arguments, code, words, environment=SIGNED, cwd=None):
     assert ended.stdout == ""
     assert "Traceback" not in ended.stderr
     assert re.search(words, ended.stderr), ended.stderr
-    if code == run.EXIT_SURROUNDINGS:
+    if code == SurroundingsError.exit_code:
         assert len(ended.stderr.splitlines()) == 1, ended.stderr
         assert ended.stderr.startswith("landed: ")
         assert ended.stderr.endswith(".\n")
@@ -309,7 +310,7 @@ def test_a_second_worker_on_the_same_data_is_refused_and_so_is_a_rebuild_beside_
         pytest.param([], {"VONAGE_SIGNATURE_METHOD": "crc32"}, "", "signature_method|VONAGE", id="method"),
         pytest.param([], {"VONAGE_SIGNATURE_SECRET": " , "}, "", "empty", id="empty-secret"),
         pytest.param([], {}, "prot = 3000", "Setting prot", id="unknown-setting"),
-        pytest.param([], {}, "port = ", "landed.toml cannot be read", id="broken-file"),
+        pytest.param([], {}, "port = ", "cannot be read, in landed.toml", id="broken-file"),
     ],
 )
 def test_wrong_settings_end_the_start(tmp_path, options, environment, toml, words):

@@ -71,7 +71,9 @@ def demo(
     print_: Annotated[str, typer.Option("--print", help="pretty, json, raw or none.", metavar="MODE")] = "pretty",
     show_numbers: ShowNumbers = False,
 ) -> None:
-    """See it all work offline: a small Vonage, messages through both APIs, their receipts, what became of each.
+    """See it all work, offline.
+
+    A small Vonage takes messages through both APIs, their receipts come, and a table says what became of each.
 
     Example: landed demo --messages 20 --exit
     """

@@ -86,7 +86,9 @@ def show(
     json: Json = False,
     show_numbers: ShowNumbers = False,
 ) -> None:
-    """Show one message: every receipt in order, with Vonage's words and ours.
+    """Show one message and all that was said of it.
+
+    Every receipt in order, with Vonage's words and ours.
 
     Example: landed show aaaaaaaa-bbbb-4ccc-8ddd-0123456789ab
     """
@@ -120,7 +122,9 @@ def tail(
     json: Json = False,
     show_numbers: ShowNumbers = False,
 ) -> None:
-    """Print each new receipt as it is folded, until Ctrl-C; it may run beside the server.
+    """Print each new receipt, live.
+
+    It may run beside the server, and ends with Ctrl-C.
 
     Example: landed tail --outcome failed
     """

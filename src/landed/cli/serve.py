@@ -30,7 +30,9 @@ def serve(  # noqa: PLR0913 - one argument an option
     socket_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     parent_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Receive delivery receipts, keep every one, and print each as it is understood.
+    """Receive, keep and print delivery receipts.
+
+    Each is kept before it is answered, and printed as it is understood.
 
     Example: landed serve --port 3000 --print pretty
     """

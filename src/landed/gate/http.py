@@ -54,6 +54,8 @@ METHOD_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32} ")
 LINE_ENDS = {"1.0": b" HTTP/1.0\r\n", "1.1": b" HTTP/1.1\r\n"}
 FRAMING = frozenset({b"host", b"transfer-encoding", b"content-length", b"expect"})
 
+ADVICE_ON_REFUSED = "answered 503: compare VONAGE_SIGNATURE_SECRET and VONAGE_API_KEY with Vonage's dashboard"
+
 log = structlog.get_logger("landed.gate")
 
 
@@ -219,7 +221,7 @@ class Gate:
             connection.end_if_late(now)
         if self._refused:
             # Gathered, so that a flood of forged requests is one line a second.
-            log.warning("requests.refused", **self._refused)
+            log.warning("requests.refused", advice=ADVICE_ON_REFUSED, **self._refused)
             self._refused.clear()
         if now - self._ticked >= TICK_SECONDS:
             self._ticked = now
