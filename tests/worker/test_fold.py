@@ -20,6 +20,7 @@ from landed.journal.record import Ids, RequestRecord, SentRecord, TickRecord, en
 from landed.journal.sqlite import SqliteJournal
 from landed.store import Filter, Tally
 from landed.store.sqlite import VIEWS, SqliteReader, SqliteStore
+from landed.vonage.parse import read
 from landed.worker.fold import BYTES_A_BATCH, RECORDS_A_BATCH, Fold
 
 NOON = datetime(2026, 8, 1, 12, tzinfo=UTC)
@@ -395,6 +396,18 @@ def test_what_cannot_be_read_is_counted_and_named_and_stops_nothing(place):
 
 
 # Batches and positions.
+
+
+def test_a_mistake_of_ours_in_reading_one_request_holds_up_no_other(place, monkeypatch):
+    def mistaken(asked, trust):
+        if b"poison" in asked.body:
+            raise ZeroDivisionError
+        return read(asked, trust)
+
+    monkeypatch.setattr("landed.worker.fold.read", mistaken)
+    place.append(status("a", "delivered"), status("poison", "delivered"), status("b", "delivered"))
+    assert place.fold() == Tally(received=3, folded=2, unreadable=1)
+    assert [row[2] for row in place.views()["unreadable"]] == ["our-mistake"]
 
 
 def test_a_batch_ends_at_a_count_or_at_a_size(place):

@@ -7,10 +7,13 @@ does not matter to what a message becomes; only to the rows' numbers.
 from __future__ import annotations
 
 import hashlib
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from pathlib import Path
 
 import msgspec
+import structlog
 
 from landed.domain.lifecycle import Fact, Source, greater_copy, inbound_key, message_of, receipt_key
 from landed.domain.moments import moment
@@ -21,6 +24,8 @@ from landed.journal.record import Record, RequestRecord, SentRecord, TickRecord,
 from landed.store import Changes, Kept, KeptInbound, Known, MessageKey, Progress, Store
 from landed.vonage.parse import Coverage, Trust, read
 from landed.vonage.request import Request
+
+log = structlog.get_logger("landed.fold")
 
 RECORDS_A_BATCH = 2_000
 BYTES_A_BATCH = 4 * 1024 * 1024
@@ -191,6 +196,12 @@ def _read(position: int, data: bytes) -> tuple[Record, _Read]:
         return record, read(request, trust)
     except Unreadable as unreadable:
         return record, unreadable
+    except Exception as error:  # noqa: BLE001 - a mistake of ours must not hold up every other request
+        # Only where it happened is logged: the error's text may have what somebody sent.
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        mistake = f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}"
+        log.error("request.not_read", position=position, mistake=mistake)  # noqa: TRY400 - see above
+        return record, Unreadable("our-mistake", "landed failed in reading it, which is a mistake of landed's.")
 
 
 def _keys(records: Iterable[tuple[int, Record, _Read]]) -> tuple[set[MessageKey], set[bytes]]:
