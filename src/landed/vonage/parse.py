@@ -95,7 +95,7 @@ def authenticate(request: Request, keyring: Keyring, windows: Windows | None = N
         return verify_jwt(token, request.body, keyring, windows), Coverage.BODY
     if SIG in request.query or SIG in request.body:
         pairs = _all_pairs(request)
-        if any(name == SIG for name, _ in pairs):
+        if SIG in [name for name, _ in pairs]:
             return verify_sig(signed_params(pairs), keyring, windows), Coverage.PARAMETERS
     return None
 

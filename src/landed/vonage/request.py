@@ -82,9 +82,11 @@ def read_pairs(encoded: bytes) -> Pairs:
         return []
     pairs: Pairs = []
     for field in encoded.split(b"&"):
-        if field:
-            name, _, value = field.partition(b"=")
+        name, _, value = field.partition(b"=")
+        if b"%" in field or b"+" in field:
             pairs.append((_unquote(name), _unquote(value)))
+        elif field:
+            pairs.append((name, value))
     return pairs
 
 

@@ -9,17 +9,17 @@ https://developer.vonage.com/en/getting-started/concepts/webhooks#signed-webhook
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 import hmac
 import json
-from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TypeVar
 
 import msgspec
 
-from landed.domain.moments import moment
 from landed.errors import BadSignature, SettingsError
 from landed.vonage.request import text_of
 
@@ -96,7 +96,7 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Keyring:
-    """The accounts whose signatures we can check.
+    """The accounts whose signatures we can check; `has_secrets` says whether there are any to check with.
 
     Raises SettingsError for an empty secret, which anybody could sign with, and an unknown method.
     """
@@ -110,6 +110,7 @@ class Keyring:
                 raise SettingsError(
                     f"The signature method of account {account.name!r} is none of: {', '.join(METHODS)}."
                 )
+        self.has_secrets = any(account.secrets for account in self.accounts)
         self.default = self.accounts[0].name if self.accounts else "default"
         self._keyed: dict[str, tuple[Account, ...]] = {}
         self._keyless = tuple(account for account in self.accounts if account.api_key is None)
@@ -128,11 +129,6 @@ class Keyring:
             sentence = "No signature secret was given; pass None to check nothing."
             raise SettingsError(sentence)
         return cls(accounts)
-
-    @property
-    def has_secrets(self) -> bool:
-        """Whether anything can be verified at all."""
-        return any(account.secrets for account in self.accounts)
 
     def candidates(self, api_key: str | None) -> tuple[Account, ...]:
         """The accounts that a request naming this API key may belong to."""
@@ -164,6 +160,9 @@ class _Claims(msgspec.Struct, frozen=True):
 _headers = msgspec.json.Decoder(_Header)
 _claims = msgspec.json.Decoder(_Claims)
 _flat = json.JSONDecoder(object_pairs_hook=tuple, parse_int=str, parse_float=str)
+
+_TO_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+_FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 _T = TypeVar("_T")
 
@@ -218,15 +217,14 @@ def verify_sig(params: Mapping[bytes, bytes], keyring: Keyring, windows: Windows
     )
 
 
-def signed_params(pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+def signed_params(pairs: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     """The parameters that a `sig` can cover, each name once; anything else is a bad signature."""
-    params: dict[bytes, bytes] = {}
-    for name, value in pairs:
-        if name in params:
-            raise BadSignature("uncovered", "A parameter comes twice, so the signature cannot say which one it means.")
-        if b"&" in name or b"=" in name:
-            raise BadSignature("uncovered", "A parameter's name has a character that would hide in the signature.")
-        params[name] = value
+    params = dict(pairs)
+    if len(params) != len(pairs):
+        raise BadSignature("uncovered", "A parameter comes twice, so the signature cannot say which one it means.")
+    names = b" ".join(params)
+    if b"&" in names or b"=" in names:
+        raise BadSignature("uncovered", "A parameter's name has a character that would hide in the signature.")
     return params
 
 
@@ -248,9 +246,11 @@ def signature_base(params: Mapping[bytes, bytes]) -> bytes:
     empty value stays as `&name=`.
     """
     return b"".join(
-        b"&" + name + b"=" + params[name].replace(b"&", b"_").replace(b"=", b"_")
-        for name in sorted(params)
-        if name != SIG
+        [
+            b"&%b=%b" % (name, value.replace(b"&", b"_").replace(b"=", b"_"))
+            for name, value in sorted(params.items())
+            if name != SIG
+        ]
     )
 
 
@@ -299,16 +299,18 @@ def _signer(keyring: Keyring, api_key: str | None, fits: Callable[[Account, byte
 def _digest(method: str, base: bytes, secret: bytes) -> str:
     if method == "md5hash":
         return hashlib.md5(base + secret, usedforsecurity=False).hexdigest()
-    return hmac.new(secret, base, method).hexdigest()
+    return hmac.digest(secret, base, method).hex()
 
 
 def _token_signature(signing_input: bytes, secret: bytes) -> bytes:
-    return base64.urlsafe_b64encode(hmac.digest(secret, signing_input, "sha256")).rstrip(b"=")
+    # What base64.urlsafe_b64encode does, at half its cost.
+    encoded = binascii.b2a_base64(hmac.digest(secret, signing_input, "sha256"), newline=False)
+    return encoded.translate(_TO_URL_SAFE).rstrip(b"=")
 
 
 def _decoded(decoder: msgspec.json.Decoder[_T], encoded: bytes) -> _T:
     try:
-        return decoder.decode(base64.urlsafe_b64decode(encoded + b"=" * (-len(encoded) % 4)))
+        return decoder.decode(binascii.a2b_base64(encoded.translate(_FROM_URL_SAFE) + b"=" * (-len(encoded) % 4)))
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise BadSignature("malformed", "The bearer token's parts are not what Vonage sends.") from error
 
@@ -319,4 +321,4 @@ def _made_at(seconds: object) -> datetime | None:
         seconds = int(seconds) if seconds.isdigit() and len(seconds) <= len(str(UNIX_SECONDS_MAX)) else None
     if not isinstance(seconds, int | float) or not 0 <= seconds <= UNIX_SECONDS_MAX:
         return None
-    return moment(int(seconds * 1_000_000))
+    return datetime.fromtimestamp(seconds, UTC)
