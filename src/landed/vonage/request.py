@@ -25,7 +25,9 @@ Pairs = list[tuple[bytes, bytes]]
 # Floats stay exact as Decimal; a number that even Decimal refuses goes the slow way.
 _json = msgspec.json.Decoder(float_hook=Decimal)
 _string = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
-_long_integer = re.compile(rb"[0-9]{%d}" % (INTEGER_DIGITS_MAX + 1))
+# A long run of digits is found in what is left when all digits are made equal, at a fifth of a pattern's cost.
+_DIGITS_ALIKE = bytes.maketrans(b"123456789", b"000000000")
+_LONG_INTEGER = b"0" * (INTEGER_DIGITS_MAX + 1)
 _escapes = re.compile(rb"(?:%[0-9A-Fa-f]{2})+")
 
 
@@ -146,7 +148,7 @@ def _brackets(text: bytes) -> int:
 
 def _json_value(text: bytes) -> object:
     # An integer beyond 64 bits can be decoded, at a quadratic cost, but no longer encoded.
-    if _long_integer.search(text) is None:
+    if _LONG_INTEGER not in text.translate(_DIGITS_ALIKE):
         try:
             return _json.decode(text)
         except (msgspec.MsgspecError, UnicodeError, InvalidOperation, RecursionError):
