@@ -17,6 +17,8 @@ import uvloop
 
 from landed.gate.http import Gate
 from landed.gate.judge import Judge
+from landed.gate.keeper import Keeper
+from landed.journal.quarantine import SqliteQuarantine
 from landed.journal.record import RequestRecord, decode
 from landed.journal.sqlite import SqliteJournal
 from landed.settings import Limits
@@ -118,6 +120,7 @@ class Running:
         self._thread.start()
         assert self._started.wait(SECONDS)
         self.reader = SqliteJournal(path)
+        self.held = SqliteQuarantine(path.with_suffix(".quarantine"), only_read=True)
 
     async def _main(self):
         self.loop = asyncio.get_running_loop()
@@ -125,7 +128,9 @@ class Running:
         self._stop = asyncio.Event()
         self.drain_seconds = 0
         self.journal = SqliteJournal(self.path, busy_ms=self._busy_ms)
-        self.gate = Gate(self.journal, Judge(self._keyring), self._limits, broken=self.broken.append)
+        self.quarantine = SqliteQuarantine(self.path.with_suffix(".quarantine"), busy_ms=self._busy_ms)
+        keeper = Keeper(self.journal, self.quarantine)
+        self.gate = Gate(keeper, Judge(self._keyring), self._limits, broken=self.broken.append)
         server = await self.loop.create_server(self.gate.protocol, "127.0.0.1", 0, backlog=512)
         self.port = server.sockets[0].getsockname()[1]
         self._started.set()
@@ -133,6 +138,7 @@ class Running:
         server.close()
         await self.gate.stop(self.drain_seconds)
         self.journal.close()
+        self.quarantine.close()
 
     def begin_stop(self, seconds):
         self.drain_seconds = seconds
@@ -149,6 +155,7 @@ class Running:
             self.begin_stop(0)
         self.join()
         self.reader.close()
+        self.held.close()
         assert self.errors == []
 
     def connect(self):

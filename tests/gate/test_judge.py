@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from landed.gate.judge import ANSWERS, Judge
+from landed.gate.judge import ANSWERS, Judge, Keep
 from landed.vonage.request import Request
 from landed.vonage.signing import Account, Coverage, Keyring, Windows, sign_jwt, sign_sig
 
@@ -61,11 +61,12 @@ def unsigned_sms(**kwargs):
 
 
 def is_kept(given, answer, account="default"):
-    return (given.kept, given.answer, given.account) == (True, answer, account)
+    return (given.keep, given.answer, given.account) == (Keep.JOURNAL, answer, account)
 
 
 def is_refused(given, reason):
-    return (given.kept, given.answer, given.reason) == (False, 503, reason)
+    answer = 503 if reason == "missing" else 401
+    return (given.keep, given.answer, given.reason) == (Keep.QUARANTINE, answer, reason)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -184,7 +185,7 @@ def test_an_account_is_unknown_only_when_every_account_has_its_key(keyring, aske
         ),
     ],
 )
-def test_a_bad_signature_is_not_kept_and_must_come_again(asked, reason):
+def test_a_bad_signature_is_put_into_quarantine_and_answered_401(asked, reason):
     assert is_refused(verdict(ONE, asked), reason)
 
 
@@ -246,7 +247,7 @@ def test_a_token_is_judged_before_a_sig():
 def test_the_probe_of_a_url_is_answered_200_and_not_kept(path, keyring, body, method):
     given = verdict(keyring, request(path, method, body=body))
 
-    assert (given.kept, given.answer) == (False, 200)
+    assert (given.keep, given.answer) == (Keep.NOTHING, 200)
 
 
 def test_another_scheme_of_authorization_is_a_proxys_business():

@@ -1,7 +1,7 @@
 """The public server: a small HTTP/1.1 of our own on httptools, with a limit on everything.
 
 A request is judged when it is whole, its record is appended, and its answer is given only when the
-journal says that the record is durable. Records of the requests that arrive within two turns of the
+journal, or the quarantine, says that the record is durable. Records of the requests that arrive within two turns of the
 loop share one commit; there is no timer that would delay a lone request. The commit runs on the
 loop's own thread: handing it over would cost more than it takes.
 
@@ -26,10 +26,10 @@ import httptools
 import msgspec
 import structlog
 
-from landed.errors import JournalBroken, JournalUnable
-from landed.gate.judge import ANSWERS, METHODS, Judge, Verdict
-from landed.journal import Journal
-from landed.journal.record import Ids, RequestRecord, TickRecord, encode
+from landed.errors import JournalBroken
+from landed.gate.judge import ANSWERS, METHODS, Judge, Keep, Verdict
+from landed.gate.keeper import CUT_BYTES, Keeper
+from landed.journal.record import RequestRecord
 from landed.settings import Limits
 from landed.vonage.request import Request
 
@@ -46,6 +46,8 @@ PIECE_BYTES_MAX = 4 * 1024
 UNREAD_BYTES_MAX = 16 * 1024
 # Records that wait for one commit; beyond this they do not wait.
 COMMIT_BYTES_MAX = 4 * 1024 * 1024
+# What a record takes beside its query and body, roughly.
+RECORD_BYTES = 1024
 # One byte a chunk takes six on the wire; more than this is not a body but an attack.
 WIRE_BYTES_A_BODY_BYTE_MAX = 8
 
@@ -54,7 +56,7 @@ METHOD_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32} ")
 LINE_ENDS = {"1.0": b" HTTP/1.0\r\n", "1.1": b" HTTP/1.1\r\n"}
 FRAMING = frozenset({b"host", b"transfer-encoding", b"content-length", b"expect"})
 
-ADVICE_ON_REFUSED = "answered 503: compare VONAGE_SIGNATURE_SECRET and VONAGE_API_KEY with Vonage's dashboard"
+ADVICE_ON_REFUSED = "see why: landed quarantine list; compare VONAGE_SIGNATURE_SECRET with Vonage's dashboard"
 
 log = structlog.get_logger("landed.gate")
 
@@ -75,20 +77,19 @@ class Gate:
     """All connections of one listening socket, and the commits that their requests share."""
 
     def __init__(
-        self, journal: Journal, judge: Judge, limits: Limits, *, broken: Callable[[JournalBroken], None]
+        self, keeper: Keeper, judge: Judge, limits: Limits, *, broken: Callable[[JournalBroken], None]
     ) -> None:
         self.limits = limits
         self.connections: set[Connection] = set()
         self.buffered_bytes = 0
         self.stopping = False
-        self._journal = journal
+        self._keeper = keeper
         self._judge = judge
         self._broken = broken
         self.loop = asyncio.get_running_loop()
-        self._ids = Ids()
-        self._pending: list[tuple[bytes, Exchange, HTTPStatus]] = []
+        self._pending: list[tuple[Verdict, RequestRecord]] = []
+        self._waiting: list[Exchange] = []
         self._pending_bytes = 0
-        self._able = True
         self._is_broken = False
         self._answers: dict[tuple[HTTPStatus, bool, bool], bytes] = {}
         self._refused: Counter[str] = Counter()
@@ -104,7 +105,8 @@ class Gate:
         if request.path not in ANSWERS:
             request = msgspec.structs.replace(request, path=_normal(request.path))
         if request.path == HEALTH_PATH and request.method in ("GET", "HEAD"):
-            self.answer(exchange, HTTPStatus.OK if self._able else HTTPStatus.SERVICE_UNAVAILABLE)
+            able = self._keeper.able and not self._is_broken
+            self.answer(exchange, HTTPStatus.OK if able else HTTPStatus.SERVICE_UNAVAILABLE)
         elif request.path not in ANSWERS:
             self.answer(exchange, HTTPStatus.NOT_FOUND)
         elif request.method not in METHODS:
@@ -113,6 +115,16 @@ class Gate:
             self.answer(exchange, HTTPStatus.SERVICE_UNAVAILABLE)
         else:
             self._judged(request, exchange)
+
+    def route_cut(self, request: Request, exchange: Exchange) -> None:
+        """Answer a request whose body is over the limit; this much of it came."""
+        request = msgspec.structs.replace(request, path=_normal(request.path))
+        if request.path not in ANSWERS or request.method not in METHODS:
+            self.answer(exchange, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        elif len(self._pending) >= self.limits.in_flight_max:
+            self.answer(exchange, HTTPStatus.SERVICE_UNAVAILABLE)
+        else:
+            self._keep(request, self._judge.too_large(), time.time_ns() // 1_000, exchange)
 
     def answer(self, exchange: Exchange, status: HTTPStatus) -> None:
         """Give a request its answer, in its turn."""
@@ -149,68 +161,50 @@ class Gate:
 
     def _judged(self, request: Request, exchange: Exchange) -> None:
         now_us = time.time_ns() // 1_000
-        verdict = self._judge.verdict(request, datetime.fromtimestamp(now_us / 1e6, UTC))
-        if not verdict.kept:
+        peer = exchange.connection.peer
+        verdict = self._judge.verdict(request, datetime.fromtimestamp(now_us / 1e6, UTC), peer)
+        if verdict.keep is Keep.NOTHING:
             if verdict.answer is not HTTPStatus.OK:
                 self._refused[verdict.reason] += 1
             self.answer(exchange, verdict.answer)
-            return
-        record = self._record(request, verdict, now_us, exchange.connection.peer)
+        else:
+            self._keep(request, verdict, now_us, exchange)
+
+    def _keep(self, request: Request, verdict: Verdict, now_us: int, exchange: Exchange) -> None:
+        if verdict.keep is Keep.QUARANTINE:
+            self._refused[verdict.reason] += 1
         if not self._pending:
             # Two turns of the loop: requests that are already on their way share the commit.
             self.loop.call_soon(self.loop.call_soon, self._commit)
-        data = encode(record)
-        self._pending.append((data, exchange, verdict.answer))
-        self._pending_bytes += len(data)
+        self._pending.append((verdict, self._keeper.record_of(request, verdict, now_us, exchange.connection.peer)))
+        self._waiting.append(exchange)
+        self._pending_bytes += RECORD_BYTES + len(request.query) + len(request.body)
         if self._pending_bytes > COMMIT_BYTES_MAX:
             self._commit()
 
-    def _record(self, request: Request, verdict: Verdict, now_us: int, peer: str) -> RequestRecord:
-        return RequestRecord(
-            id=self._ids.next(),
-            at_us=now_us,
-            received_us=now_us,
-            account=verdict.account,
-            api_key=verdict.trust.api_key,
-            coverage=verdict.trust.coverage,
-            verified=verdict.trust.verified,
-            stale=verdict.trust.stale,
-            answer=verdict.answer,
-            method=request.method,
-            path=request.path,
-            query=request.query,
-            headers=request.headers,
-            body=request.body,
-            peer=peer,
-        )
-
     def _commit(self) -> None:
         pending, self._pending = self._pending, []
+        waiting, self._waiting = self._waiting, []
         self._pending_bytes = 0
         if not pending:
             return
-        durable = self._append([record for record, _, _ in pending])
-        for _, exchange, status in pending:
-            exchange.status = status if durable else HTTPStatus.SERVICE_UNAVAILABLE
-        for connection in dict.fromkeys(exchange.connection for _, exchange, _ in pending):
+        for exchange, status in zip(waiting, self._durable(pending), strict=True):
+            exchange.status = status
+        for connection in dict.fromkeys(exchange.connection for exchange in waiting):
             connection.flush()
 
-    def _append(self, records: list[bytes]) -> bool:
-        if self._is_broken:
-            return False
-        try:
-            self._journal.append(records)
-        except JournalUnable as error:
-            if self._able:
-                log.error("journal.unable", error=str(error))  # noqa: TRY400 - the sentence says it all
-            self._able = False
-        except JournalBroken as error:
-            # Whether the bytes are on disk cannot be known: no 2xx, and never another try.
-            self._able, self._is_broken = False, True
-            self._broken(error)
-        else:
-            self._able = True
-        return self._able
+    def _durable(self, pending: list[tuple[Verdict, RequestRecord]]) -> list[HTTPStatus]:
+        if not self._is_broken:
+            try:
+                return self._keeper.commit(pending)
+            except JournalBroken as error:
+                self._break(error)
+        return [HTTPStatus.SERVICE_UNAVAILABLE] * len(pending)
+
+    def _break(self, error: JournalBroken) -> None:
+        # Whether the bytes are on disk cannot be known: no 2xx, and never another try.
+        self._is_broken = True
+        self._broken(error)
 
     def _sweep(self) -> None:
         """Once a second: end what took too long, refresh the date, and tick if nothing else did."""
@@ -223,9 +217,12 @@ class Gate:
             # Gathered, so that a flood of forged requests is one line a second.
             log.warning("requests.refused", advice=ADVICE_ON_REFUSED, **self._refused)
             self._refused.clear()
-        if now - self._ticked >= TICK_SECONDS:
+        if now - self._ticked >= TICK_SECONDS and not self._is_broken:
             self._ticked = now
-            self._append([encode(TickRecord(id=self._ids.next(), at_us=time.time_ns() // 1_000))])
+            try:
+                self._keeper.tick(time.time_ns() // 1_000)
+            except JournalBroken as error:
+                self._break(error)
 
 
 class Connection(asyncio.Protocol):
@@ -289,6 +286,8 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The client sends no more; it may still read the answers to what it sent."""
+        if self._is_too_large and not self._held:
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         self._ending = self._client_is_done = True
         return bool(self._exchanges)
 
@@ -354,7 +353,10 @@ class Connection(asyncio.Protocol):
             # Asked again without the wish for an upgrade; see `_parse`.
             return
         refusal = self._fault_of_head()
-        if refusal is not None:
+        if refusal is HTTPStatus.REQUEST_ENTITY_TOO_LARGE and not self._framing.get(b"expect"):
+            # Its beginning is kept before it is refused.
+            self._is_too_large = True
+        elif refusal is not None:
             self._stop_parsing(refusal)
         if self._expects_continue:
             exchange = Exchange(self, head=False, last=False)
@@ -369,7 +371,8 @@ class Connection(asyncio.Protocol):
             if isinstance(self._body, bytes):
                 self._body = bytearray(self._body)
             self._body += body
-        if len(self._body) > self._limits.body_bytes_max:
+        bytes_max = self._limits.body_bytes_max
+        if len(self._body) > (min(bytes_max, CUT_BYTES) if self._is_too_large else bytes_max):
             self._stop_parsing(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 
     def on_message_complete(self) -> None:
@@ -379,14 +382,7 @@ class Connection(asyncio.Protocol):
         method = self._parser.get_method().decode()
         # A client of HTTP/1.0 counts on a connection only when told that it stays; it never does.
         last = self._ending = self._version != "1.1" or not self._parser.should_keep_alive()
-        target, _, query = self._url.partition(b"?")
-        request = Request(
-            method=method,
-            path=target.decode("latin-1"),
-            query=query,
-            headers=tuple(self._headers),
-            body=bytes(self._body),
-        )
+        request = self._request(method)
         self._forget()
         self._requests += 1
         self._deadline = self._gate.loop.time() + self._limits.idle_seconds_max
@@ -556,12 +552,29 @@ class Connection(asyncio.Protocol):
         if self._ending:
             # Bytes behind a last request: its own answer is the last one.
             return
-        head = bool(self._url) and self._parser.get_method() == b"HEAD"
+        method = self._parser.get_method().decode() if self._url else ""
+        is_cut = status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE and self._head_is_whole
+        request = self._request(method) if is_cut else None
         self._ending = True
         self._forget_all()
-        exchange = Exchange(self, head=head, last=True)
+        exchange = Exchange(self, head=method == "HEAD", last=True)
         self._exchanges.append(exchange)
-        self._gate.answer(exchange, status)
+        if request is not None:
+            self._gate.route_cut(request, exchange)
+        else:
+            self._gate.answer(exchange, status)
+
+    def _request(self, method: str) -> Request:
+        """What has come, as a request; of a body over the limit, its beginning."""
+        target, _, query = self._url.partition(b"?")
+        body = self._body[:CUT_BYTES] if len(self._body) > self._limits.body_bytes_max else self._body
+        return Request(
+            method=method,
+            path=target.decode("latin-1"),
+            query=query,
+            headers=tuple(self._headers),
+            body=bytes(body),
+        )
 
     def _linger(self) -> None:
         """Close so that the client can still read its answer, though it may be sending."""
@@ -585,6 +598,7 @@ class Connection(asyncio.Protocol):
         self._header_count = 0
         self._head_is_whole = False
         self._expects_continue = False
+        self._is_too_large = False
         self._body = b""
         self._wire_bytes = 0
         self._in_message = False
@@ -622,6 +636,9 @@ def _answer(status: HTTPStatus, *, close: bool, head: bool) -> bytes:
         lines.append("Content-Type: text/plain; charset=utf-8")
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         lines.append(f"Retry-After: {RETRY_AFTER_SECONDS}")
+    if status is HTTPStatus.UNAUTHORIZED:
+        # https://www.rfc-editor.org/rfc/rfc9110#section-15.5.2
+        lines.append("WWW-Authenticate: Bearer")
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         lines.append(f"Allow: {', '.join(METHODS)}")
     if close:
@@ -631,6 +648,7 @@ def _answer(status: HTTPStatus, *, close: bool, head: bool) -> bytes:
 
 _ADVICE = {
     HTTPStatus.BAD_REQUEST: "this is not a well-formed HTTP/1.1 request.",
+    HTTPStatus.UNAUTHORIZED: "it bears no signature that holds here.",
     HTTPStatus.NOT_FOUND: "webhooks are taken on " + ", ".join(ANSWERS) + ".",
     HTTPStatus.METHOD_NOT_ALLOWED: "webhooks come by GET, HEAD or POST.",
     HTTPStatus.REQUEST_TIMEOUT: "the request did not come whole in time.",

@@ -1,0 +1,156 @@
+"""Makes judged requests durable, whoever took them: the gate's server, or a mount in an application.
+
+A batch shares one commit of the journal and one of the quarantine, and each request's answer is
+known only afterwards: what could not be kept is answered 503, so that it comes again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from http import HTTPStatus
+
+import msgspec
+import structlog
+
+from landed.errors import BadSignature, JournalUnable
+from landed.gate.judge import TOO_LARGE, Keep, Verdict
+from landed.journal import Journal
+from landed.journal.quarantine import Quarantine, Suspect
+from landed.journal.record import Ids, RequestRecord, TickRecord, encode
+from landed.vonage.messages import MESSAGE_ID_NAMES
+from landed.vonage.request import Pairs, Request, read_body, read_pairs
+from landed.vonage.signing import SIG, bearer_token, flat_json
+
+# Of a body over the limit no more is kept than shows whose it was.
+CUT_BYTES = 4 * 1024
+# What Vonage makes anew for each try of the SMS API.
+VARYING = frozenset((SIG, b"timestamp", b"nonce"))
+
+_MESSAGE_ID_NAMES = frozenset(name.encode() for name in MESSAGE_ID_NAMES)
+
+log = structlog.get_logger("landed.gate")
+
+
+class Keeper:
+    """Commits batches of judged requests. It belongs to one thread at a time.
+
+    `able` says whether the last commit to the journal was possible.
+    """
+
+    def __init__(self, journal: Journal, quarantine: Quarantine) -> None:
+        self.able = True
+        self._journal = journal
+        self._quarantine = quarantine
+        self._ids = Ids()
+
+    def record_of(self, request: Request, verdict: Verdict, now_us: int, peer: str) -> RequestRecord:
+        """The record of a request that came now from `peer`; of a body over the limit, its beginning."""
+        return RequestRecord(
+            id=self._ids.next(),
+            at_us=now_us,
+            received_us=now_us,
+            account=verdict.account,
+            api_key=verdict.trust.api_key,
+            coverage=verdict.trust.coverage,
+            verified=verdict.trust.verified,
+            stale=verdict.trust.stale,
+            answer=verdict.answer,
+            method=request.method,
+            path=request.path,
+            query=request.query,
+            headers=request.headers,
+            body=request.body[:CUT_BYTES] if verdict.reason == TOO_LARGE else request.body,
+            peer=peer,
+        )
+
+    def commit(self, batch: Sequence[tuple[Verdict, RequestRecord]]) -> list[HTTPStatus]:
+        """Make each durable where its verdict says, and give the answers that may be said now.
+
+        Raises JournalBroken when it cannot be known what is durable; then nothing may be answered 2xx.
+        """
+        answers = [verdict.answer for verdict, _ in batch]
+        trusted = [at for at, (verdict, _) in enumerate(batch) if verdict.keep is Keep.JOURNAL]
+        suspect = [at for at, (verdict, _) in enumerate(batch) if verdict.keep is Keep.QUARANTINE]
+        if trusted and not self._append([encode(batch[at][1]) for at in trusted]):
+            for at in trusted:
+                answers[at] = HTTPStatus.SERVICE_UNAVAILABLE
+        if suspect:
+            kept = self._hold([_suspect(*batch[at]) for at in suspect])
+            for at, is_kept in zip(suspect, kept, strict=True):
+                if not is_kept:
+                    answers[at] = HTTPStatus.SERVICE_UNAVAILABLE
+        return answers
+
+    def tick(self, now_us: int) -> None:
+        """Say in the journal that it can be written; raises JournalBroken."""
+        self._append([encode(TickRecord(id=self._ids.next(), at_us=now_us))])
+
+    def _append(self, records: list[bytes]) -> bool:
+        try:
+            self._journal.append(records)
+        except JournalUnable as error:
+            if self.able:
+                log.error("journal.unable", error=str(error))  # noqa: TRY400 - the sentence says it all
+            self.able = False
+        else:
+            self.able = True
+        return self.able
+
+    def _hold(self, suspects: list[Suspect]) -> list[bool]:
+        try:
+            return self._quarantine.keep(suspects)
+        except JournalUnable as error:
+            log.warning("quarantine.unable", error=str(error), requests=len(suspects))
+            return [False] * len(suspects)
+
+
+def content_of(record: RequestRecord, *, is_cut: bool = False) -> bytes:
+    """What a repetition of a request has in common with it, hashed.
+
+    That is all but its headers, and but what the SMS API's signature makes anew for each try. (The
+    `timestamp` of the Messages API is a fact.)
+    """
+    body = read_body(record.body)
+    pairs = list(body.pairs)
+    if len(body.objects) == 1:
+        try:
+            pairs = flat_json(body.json)
+        except BadSignature:
+            pairs = []
+    query = read_pairs(record.query)
+    parts = (
+        record.method,
+        record.path,
+        _repeated(query) if query else record.query,
+        _repeated(pairs) if pairs else record.body,
+        is_cut,
+    )
+    return hashlib.sha256(msgspec.msgpack.encode(parts)).digest()
+
+
+def _repeated(pairs: Pairs) -> Pairs:
+    if any(name in _MESSAGE_ID_NAMES for name, _ in pairs):
+        return pairs
+    return sorted((name, value) for name, value in pairs if name not in VARYING)
+
+
+def _suspect(verdict: Verdict, record: RequestRecord) -> Suspect:
+    return Suspect(
+        content=content_of(record, is_cut=verdict.reason == TOO_LARGE),
+        reason=verdict.reason,
+        signed=_bears_signature(record),
+        record=record,
+    )
+
+
+def _bears_signature(record: RequestRecord) -> bool:
+    """Whether there is a signature to judge again, good or bad."""
+    request = Request(method=record.method, path=record.path, headers=record.headers)
+    if bearer_token(request.header(b"authorization")) is not None:
+        return True
+    if SIG not in record.query and SIG not in record.body:
+        return False
+    body = read_body(record.body)
+    pairs = (*read_pairs(record.query), *body.pairs)
+    return any(name == SIG for name, _ in pairs) or any("sig" in fields for fields in body.objects)
