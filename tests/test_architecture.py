@@ -28,6 +28,7 @@ FLOORS: dict[str, int] = {
     "worker": 2,
     "api": 2,
     "simulator": 2,
+    "onboarding": 2,
     "run": 3,
     "cli": 4,
     "__main__": 5,

@@ -14,6 +14,7 @@ import fcntl
 import gc
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,25 +22,29 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO
 
+import msgspec
 import structlog
 import uvicorn
 import uvloop
+from msgspec.structs import replace
 
 from landed import __version__
 from landed.api.app import Health, create_app
-from landed.errors import JournalBroken, SettingsError, SurroundingsError
+from landed.domain.moments import moment
+from landed.errors import JournalBroken, LandedError, SettingsError, SurroundingsError
 from landed.gate.http import Gate
 from landed.gate.judge import ANSWERS, Judge
 from landed.gate.keeper import Keeper
 from landed.journal.quarantine import FILE as QUARANTINE_FILE
 from landed.journal.quarantine import SqliteQuarantine
-from landed.journal.record import Record, encode
+from landed.journal.record import Record, decode, encode
 from landed.journal.sqlite import FILE as JOURNAL_FILE
 from landed.journal.sqlite import SqliteJournal
+from landed.onboarding.doctor import Seen
 from landed.settings import Settings
 from landed.store import Tally
 from landed.store.sqlite import FILE as STORE_FILE
@@ -317,6 +322,52 @@ def rebuild(data: Path, progress: Callable[[int, int], None]) -> Tally:
         finally:
             _remove(built)
     return fold.progress.tally
+
+
+def look_around(settings: Settings, now: datetime) -> Seen:
+    """All that the doctor can see of this machine and its data; it changes nothing."""
+    data = settings.data
+    seen = Seen(now=now, data=str(data), has_secrets=keyring(settings).has_secrets)
+    if not journal_path(data).exists():
+        return replace(seen, free_bytes=_free_bytes(data))
+    try:
+        with closing(SqliteJournal(journal_path(data))) as journal, closing(SqliteReader(store_path(data))) as reader:
+            progress = reader.progress()
+            position = progress.position if progress else 0
+            last = journal.last_position()
+            newest = journal.read(last - 1, 1)
+            return replace(
+                seen,
+                journal_epoch=journal.epoch,
+                store_epoch=progress.epoch if progress else None,
+                journal_position=last,
+                fold_position=position,
+                newest_at=moment(decode(newest[0][1]).at_us) if newest else None,
+                worker_runs=_worker_runs(data),
+                tally=progress.tally if progress else Tally(),
+                journal_requests=journal.count_requests(0, position),
+                waiting=journal.count_requests(position, last),
+                free_bytes=_free_bytes(data),
+            )
+    except (LandedError, msgspec.MsgspecError, OSError) as error:
+        return replace(seen, problems=[str(error)])
+
+
+def _worker_runs(data: Path) -> bool:
+    lock = data / LOCK_FILE
+    if not lock.exists():
+        return False
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+def _free_bytes(data: Path) -> int:
+    existing = next(directory for directory in (data, *data.absolute().parents) if directory.exists())
+    return shutil.disk_usage(existing).free
 
 
 def _remove(database: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,12 @@ def as_record(seconds: int, body: bytes, *, path: str = "/webhooks/message-statu
             body=body,
         )
     )
+
+
+@pytest.fixture
+def now_us() -> int:
+    """This moment, in microseconds since 1970."""
+    return time.time_ns() // 1_000
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-COMMANDS = ("demo", "serve", "list", "show", "tail", "rebuild", "parse")
+COMMANDS = ("demo", "serve", "list", "show", "tail", "rebuild", "doctor", "parse")
 
 
 def test_help_names_every_command(landed):

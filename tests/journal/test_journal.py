@@ -157,6 +157,31 @@ def test_the_epoch_is_the_journals_own_and_never_changes(place, journal, tmp_pat
     other.close()
 
 
+def test_requests_are_counted_between_two_positions_and_nothing_else_is(journal):
+    request = RequestRecord(
+        id=b"0" * 16,
+        at_us=1,
+        received_us=1,
+        account="request",
+        api_key=None,
+        coverage="body",
+        verified=True,
+        stale=False,
+        answer=200,
+        method="POST",
+        path="/",
+        query=b"",
+        headers=(),
+        body=b"request",
+    )
+    tick = TickRecord(id=b"request".ljust(16), at_us=1)
+    journal.append([encode(each) for each in (request, tick, request, tick, request)])
+
+    assert journal.count_requests(0, 5) == 3
+    assert journal.count_requests(1, 4) == 1
+    assert journal.count_requests(5, 9) == 0
+
+
 def test_a_checkpoint_changes_nothing_that_is_read(place, journal):
     journal.append([b"one"])
     place.open().checkpoint()

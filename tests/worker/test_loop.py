@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from landed import run
 from landed.errors import FoldStopped, SurroundingsError
-from landed.journal.record import Ids, RequestRecord, encode
+from landed.journal.record import Ids, RequestRecord, TickRecord, encode
 from landed.journal.sqlite import SqliteJournal
 from landed.store import Tally
 from landed.store.sqlite import SqliteReader, SqliteStore
@@ -213,3 +213,18 @@ def test_it_checkpoints_the_journal_behind_the_gate(worker, journal, monkeypatch
     worker.loop.start()
 
     until(lambda: journal_file.stat().st_size > before + 3_000 * 100)
+
+
+def test_a_ledger_that_is_even_is_no_alarm_and_one_that_differs_is(worker, journal, monkeypatch):
+    monkeypatch.setattr("landed.worker.loop.LEDGER_SECONDS", 0.0)
+    worker.loop.start()
+    journal.append([status("a"), encode(TickRecord(id=IDS.next(), at_us=1)), status("b")])
+    until(lambda: worker.tally().received == 2)
+    assert worker.loop.ledger_is_even
+
+    with closing(apsw.Connection(str(run.store_path(worker.directory)))) as store:
+        store.set_busy_timeout(1000)
+        store.execute("UPDATE fold SET received = received + 1, folded = folded + 1")
+    journal.append([status("c")])
+    until(lambda: not worker.loop.ledger_is_even)
+    assert not worker.failures

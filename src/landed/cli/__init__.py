@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from landed import __version__
-from landed.cli import demo, keep, parse, read, serve
+from landed.cli import demo, doctor, keep, parse, read, serve
 from landed.errors import LandedError
 
 EXIT_NO = 1
@@ -50,6 +50,7 @@ app.command("list")(read.list_messages)
 app.command("show")(read.show)
 app.command("tail")(read.tail)
 app.command("parse")(parse.parse)
+app.command("doctor")(doctor.doctor)
 app.command("rebuild")(keep.rebuild)
 
 

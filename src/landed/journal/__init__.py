@@ -36,6 +36,9 @@ class Journal(Protocol):
     def last_position(self) -> int:
         """The highest position ever given; positions never run backwards."""
 
+    def count_requests(self, after: int, upto: int) -> int:
+        """How many `request` records there are behind the one position, up to and with the other."""
+
     def checkpoint(self) -> None:
         """Tidy up behind the appenders; the reader's work, so that they need not wait for it."""
 

@@ -58,6 +58,10 @@ class TickRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag
     at_us: int
 
 
+# The tag as it stands at the beginning of a request's bytes, behind the array's own length.
+REQUEST_TAG = msgspec.msgpack.encode("request")
+REQUEST_TAG_WITHIN_BYTES = 16
+
 Record = RequestRecord | SentRecord | TickRecord
 
 _encoder = msgspec.msgpack.Encoder()

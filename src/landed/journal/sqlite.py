@@ -14,6 +14,7 @@ import apsw
 
 from landed.errors import JournalBroken, JournalUnable
 from landed.journal import BYTES_A_READ_MAX
+from landed.journal.record import REQUEST_TAG, REQUEST_TAG_WITHIN_BYTES
 from landed.sqlite import BUSY_MS, is_unable, open_file
 
 FILE = "journal.db"
@@ -79,6 +80,13 @@ class SqliteJournal:
         with self._able():
             last: int = self._db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'record'").get
         return last
+
+    def count_requests(self, after: int, upto: int) -> int:
+        """How many `request` records there are behind the one position, up to and with the other."""
+        query = "SELECT count(*) FROM record WHERE position > ? AND position <= ? AND instr(substr(data, 1, ?), ?) > 0"
+        with self._able():
+            count: int = self._db.execute(query, (after, upto, REQUEST_TAG_WITHIN_BYTES, REQUEST_TAG)).get
+        return count
 
     def checkpoint(self) -> None:
         """Move what is in the WAL into the file, as far as nobody is in the way."""

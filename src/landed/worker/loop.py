@@ -20,6 +20,7 @@ BETWEEN_BATCHES_SECONDS = 0.05
 CHECKPOINT_SECONDS = 1.0
 RETRY_SECONDS = 1.0
 LAST_BATCHES_SECONDS = 1.5
+LEDGER_SECONDS = 60.0
 
 log = structlog.get_logger("landed.fold")
 
@@ -44,6 +45,9 @@ class FoldLoop:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fold", daemon=True)
         self._checkpointed = time.monotonic()
+        self._ledger: Progress | None = None
+        self._ledger_at = time.monotonic()
+        self.ledger_is_even = True
         self.progress: Progress | None = None
         self.behind = 0
 
@@ -74,6 +78,7 @@ class FoldLoop:
         while not self._stop.is_set():
             try:
                 fold = fold or Fold(journal, store, self._heard)
+                self._ledger = self._ledger or fold.progress
                 pause, waits = self._round(journal, fold), False
             except (StoreUnable, JournalUnable) as error:
                 # Said once, not at each try: it often waits for the very disk that the log is on.
@@ -94,6 +99,18 @@ class FoldLoop:
         if folded and time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS:
             journal.checkpoint()
             self._checkpointed = time.monotonic()
+        if time.monotonic() - self._ledger_at > LEDGER_SECONDS:
+            self._ledger_at = time.monotonic()
+            self.check_ledger(journal, fold.progress)
         if fold.was_full:
             return 0
         return BETWEEN_BATCHES_SECONDS if folded else IDLE_SECONDS
+
+    def check_ledger(self, journal: Journal, progress: Progress) -> None:
+        """Count the requests folded since the last check in the journal itself; a difference is an alarm."""
+        since, self._ledger = self._ledger, progress
+        counted = journal.count_requests(since.position, progress.position) if since else 0
+        folded = progress.tally.received - since.tally.received if since else 0
+        self.ledger_is_even = self.ledger_is_even and counted == folded and progress.tally.is_even
+        if not self.ledger_is_even:
+            log.critical("ledger.differs", journal_has=counted, fold_took=folded, position=progress.position)

@@ -1,0 +1,1 @@
+"""Getting from nothing to receipts that come, and finding out why they do not."""
