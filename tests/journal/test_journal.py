@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from landed.journal import BYTES_A_READ_MAX, Journal
+from landed.journal.record import RequestRecord, TickRecord, encode
 
 JOURNALS = {"sqlite": "landed.journal.sqlite:SqliteJournal"}
 SECONDS_MAX = 30
