@@ -97,6 +97,13 @@ def signed_requests(count: int) -> Iterator[str]:
         yield sms_request(now) if number % 4 == 0 else messages_request(now, number)
 
 
+def signed_lines(directory: Path) -> Path:
+    """A file of signed requests, one a line, for wrk."""
+    file = directory / "requests"
+    file.write_text("\n".join(request.replace("\r\n", LINE_BREAK) for request in signed_requests(REQUESTS)))
+    return file
+
+
 def messages_request(now: int, number: int) -> str:
     """A status webhook of the Messages API."""
     fields = {
@@ -217,10 +224,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        lines = (request.replace("\r\n", LINE_BREAK) for request in signed_requests(REQUESTS))
-        (directory / "requests").write_text("\n".join(lines))
         script = directory / "wrk.lua"
-        script.write_text(WRK % (directory / "requests"))
+        script.write_text(WRK % signed_lines(directory))
         compared = [server for server in servers(directory) if can_run(server)]
         runs: dict[str, list[Measured]] = {server.name: [] for server in compared}
         for _ in range(asked.rounds):
@@ -243,4 +248,5 @@ def report(runs: Mapping[str, Sequence[Measured]], connections: int) -> None:
         print(f"{name:<40}{rate:>11,.0f}{p50:>9.2f}{p99:>9.2f}{rate / base:>10.3f}{refused:>9}")
 
 
-main()
+if __name__ == "__main__":
+    main()
