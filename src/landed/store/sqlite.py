@@ -35,6 +35,8 @@ GENERATION_BITS = 20
 ROWS_A_STATEMENT = 64
 # Bigger than SQLite's own 1,000, since each batch touches many pages; bounded, since it stalls.
 WAL_PAGES_MAX = 4_096
+# Room for the part of the index that new messages fall into, a generation of random keys.
+CACHE_KIB = 64 * 1024
 VIEWS = ("message", "receipt", "inbound", "unreadable", "fold")
 
 ALWAYS_US = -(2**63)
@@ -78,6 +80,7 @@ class SqliteStore:
         # NORMAL is enough for views: after a power cut the fold goes on from the position it finds.
         self._db = open_file(path, application_id=APPLICATION_ID, migrations=migrations(), synchronous="normal")
         self._db.wal_autocheckpoint(WAL_PAGES_MAX)
+        self._db.pragma("cache_size", -CACHE_KIB)
         self._sql = queries()
 
     @contextmanager
