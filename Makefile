@@ -19,7 +19,7 @@ test: $(VENV)/installed-dev ## Install what is needed and run all tests
 check: $(VENV)/installed-dev ## Lint, formatting and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-bench: $(VENV)/installed-dev ## Measure how fast the journal takes and the fold understands
+bench: $(VENV)/installed-bench ## Measure (wrk and nginx, where they are, are what to compare with)
 	@for bench in bench/*.py; do $(BIN)/python $$bench || exit 1; done
 
 clean: ## Remove what was installed and cached
@@ -38,3 +38,8 @@ $(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing landed and its tests' tools into $(VENV) (once) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $(VENV)/installed $@
+
+$(VENV)/installed-bench: $(VENV)/installed-dev
+	@echo "Installing what the benchmarks compare with into $(VENV) (once) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@
