@@ -24,7 +24,7 @@ def rows(model):
         if name in ("limits", "account"):
             continue
         default = "required" if field.default is PydanticUndefined else shown(field.default)
-        choices = re.findall(r"'(\w+)'", str(field.annotation)) if "Literal" in str(field.annotation) else []
+        choices = re.findall(r"'([\w-]+)'", str(field.annotation)) if "Literal" in str(field.annotation) else []
         named = f" One of: {', '.join(f'`{choice}`' for choice in choices)}." if choices else ""
         yield f"| `{name}` | {default} | {field.description}{named} |"
 

@@ -189,7 +189,8 @@ def test_it_starts_serves_and_leaves_when_told(tmp_path, number):
 
         serve.process.send_signal(number)
         serve.leaves()
-        assert sorted(file.name for file in serve.data.iterdir()) == ["journal.db", "store.db", "worker.lock"]
+        left = ["journal.db", "quarantine.db", "store.db", "worker.lock"]
+        assert sorted(file.name for file in serve.data.iterdir()) == left
 
 
 def test_what_is_in_flight_is_answered_and_folded_before_it_leaves(tmp_path):

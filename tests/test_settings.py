@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
+from ipaddress import ip_network
 
 import pytest
 
 from landed.errors import SettingsError
+from landed.gate.judge import Judge, Keep
 from landed.run import keyring
 from landed.settings import load
+from landed.vonage.request import Request
+
+NOON = datetime(2025, 2, 3, 12, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
@@ -104,8 +110,22 @@ def test_a_blank_key_is_no_key(monkeypatch):
         ("colour = 1", "no setting of landed's"),
         ('[[account]]\nname = "a"\nsignature_secret = "x"\n' * 2, "a name of its own"),
         ('[[account]]\nname = "a"\n', "account.0.signature_secret"),
+        ('networks = ["192.0.2.1/24", "here", "10.0.0.0/8"]', "192.0.2.1/24 has host bits set; 'here'"),
+        ("networks = 5", "no list of networks"),
+        ('networks = " "', "accept from anywhere"),
+        ('trusted_proxies = ["0.0.0.0/0"]', "anybody could say to be anybody"),
+        ('path_prefix = "hooks"', "no path such as /hooks"),
+        ('path_prefix = "/hooks?a=b"', "no path such as /hooks"),
+        ('sms_signature = "required"', "no signature secret to check with"),
+        ('sms_signature = "never"', "sms_signature"),
+        ("[limits]\nunverified_per_second_max = 0", "limits.unverified_per_second_max"),
+        ("[limits]\nfree_bytes_min = -1", "limits.free_bytes_min"),
     ],
-    ids=["no-secret", "endless", "not-a-number", "unknown", "same-name", "account-without-secret"],
+    ids=[
+        *("no-secret", "endless", "not-a-number", "unknown", "same-name", "account-without-secret"),
+        *("networks-that-are-none", "no-list", "blank-networks", "all-proxies", "no-path", "path-with-query"),
+        *("nothing-to-check-with", "unknown-word", "no-rate", "negative"),
+    ],
 )
 def test_what_is_wrong_in_the_file_is_told_by_its_name(tmp_path, text, told):
     (tmp_path / "landed.toml").write_text(text)
@@ -128,3 +148,51 @@ def test_a_variable_that_cannot_be_read_is_wrong_settings(monkeypatch):
     monkeypatch.setenv("LANDED_ACCOUNT", "oops")
     with pytest.raises(SettingsError, match="account"):
         load()
+
+
+def test_networks_come_from_the_environment_and_the_file(monkeypatch, tmp_path):
+    (tmp_path / "landed.toml").write_text(
+        'networks = ["192.0.2.0/24", "2001:db8::/32"]\ntrusted_proxies = "10.0.0.1"\n'
+    )
+    settings = load()
+    assert settings.networks == (ip_network("192.0.2.0/24"), ip_network("2001:db8::/32"))
+    assert settings.trusted_proxies == (ip_network("10.0.0.1/32"),)
+    monkeypatch.setenv("LANDED_NETWORKS", "198.51.100.0/24, 203.0.113.7")
+    assert load().networks == (ip_network("198.51.100.0/24"), ip_network("203.0.113.7/32"))
+
+
+@pytest.mark.parametrize(
+    ("typed", "prefix"),
+    [("/hooks", "/hooks"), ("/a/b/", "/a/b"), ("/", None), ("", None), (" ", None)],
+)
+def test_a_path_prefix_is_a_path_or_none(monkeypatch, typed, prefix):
+    monkeypatch.setenv("LANDED_PATH_PREFIX", typed)
+    assert load().path_prefix == prefix
+
+
+def test_wrong_policy_is_told_with_all_else_that_is_wrong(tmp_path):
+    (tmp_path / "landed.toml").write_text(
+        'port = 70000\nnetworks = ["x"]\ntrusted_proxies = ["y"]\npath_prefix = "z"\nsms_signature = "required"\n'
+    )
+    with pytest.raises(SettingsError) as error:
+        load()
+    told = [line.split()[1].rstrip(":") for line in str(error.value).splitlines()]
+    assert told == ["port", "path_prefix", "networks", "trusted_proxies", "sms_signature"]
+
+
+@pytest.mark.parametrize(("wanted", "keep"), [("when-present", Keep.JOURNAL), ("required", Keep.QUARANTINE)])
+def test_the_judge_is_made_by_the_settings(monkeypatch, wanted, keep):
+    monkeypatch.setenv("VONAGE_SIGNATURE_SECRET", "s")
+    monkeypatch.setenv("LANDED_SMS_SIGNATURE", wanted)
+    settings = load()
+    request = Request(method="GET", path="/webhooks/delivery-receipt", query=b"messageId=m&status=delivered")
+    assert Judge.of(settings, keyring(settings)).verdict(request, NOON, "192.0.2.1").keep is keep
+
+
+def test_the_rate_is_a_setting_that_does_not_bind_what_came_before(monkeypatch):
+    monkeypatch.setenv("VONAGE_SIGNATURE_SECRET", "s")
+    monkeypatch.setenv("LANDED_LIMITS__UNVERIFIED_BURST_MAX", "1")
+    settings = load()
+    request = Request(method="GET", path="/webhooks/delivery-receipt", query=b"messageId=m&status=delivered")
+    judges = [Judge.of(settings, keyring(settings), at_any_rate=at_any_rate) for at_any_rate in (False, True)]
+    assert [[judge.verdict(request, NOON).reason for _ in range(2)] for judge in judges] == [["", "rate"], ["", ""]]

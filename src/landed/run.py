@@ -22,7 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import IO
 
@@ -38,7 +38,7 @@ from landed.domain.moments import moment
 from landed.errors import JournalBroken, LandedError, SettingsError, SurroundingsError
 from landed.gate.http import Gate
 from landed.gate.judge import ANSWERS, Judge
-from landed.gate.keeper import Keeper
+from landed.gate.keeper import Disk, Keeper
 from landed.journal.quarantine import FILE as QUARANTINE_FILE
 from landed.journal.quarantine import SqliteQuarantine
 from landed.journal.record import Record, decode, encode
@@ -49,7 +49,7 @@ from landed.settings import Settings
 from landed.store import Tally
 from landed.store.sqlite import FILE as STORE_FILE
 from landed.store.sqlite import SqliteReader, SqliteStore
-from landed.vonage.signing import Account, Keyring, Windows
+from landed.vonage.signing import Account, Keyring
 from landed.worker.fold import Fold, Heard
 from landed.worker.loop import FoldLoop
 
@@ -397,7 +397,10 @@ def _allow_descriptors(wanted: int) -> None:
 
 async def _gate(settings: Settings, listening: socket.socket, parent_fd: int | None) -> int:
     journal = SqliteJournal(journal_path(settings.data))
-    quarantine = SqliteQuarantine(quarantine_path(settings.data))
+    limits = settings.limits
+    quarantine = SqliteQuarantine(
+        quarantine_path(settings.data), rows_max=limits.quarantine_rows_max, bytes_max=limits.quarantine_bytes_max
+    )
     failures: list[JournalBroken] = []
     stop = _stop_event(parent_fd)
 
@@ -406,13 +409,16 @@ async def _gate(settings: Settings, listening: socket.socket, parent_fd: int | N
         log.critical("journal.broken", error=str(error))
         stop.set()
 
-    windows = Windows(
-        jwt_back=timedelta(hours=settings.jwt_window_hours),
-        sig_back=timedelta(hours=settings.sig_window_hours),
-        ahead=timedelta(minutes=settings.ahead_minutes),
+    disk = Disk(
+        journal_path(settings.data), journal_bytes_max=limits.journal_bytes_max, free_bytes_min=limits.free_bytes_min
     )
-    judge = Judge(keyring(settings), windows)
-    gate = Gate(Keeper(journal, quarantine), judge, settings.limits, broken=broken)
+    gate = Gate(
+        Keeper(journal, quarantine, disk),
+        Judge.of(settings, keyring(settings)),
+        limits,
+        broken=broken,
+        path_prefix=settings.path_prefix or "",
+    )
     server = await asyncio.get_running_loop().create_server(gate.protocol, sock=listening, backlog=BACKLOG)
     await stop.wait()
     server.close()
@@ -492,7 +498,9 @@ def _outcomes(data: Path) -> Mapping[str, int]:
 def _page_facts(settings: Settings) -> Mapping[str, str]:
     checked = "checked" if keyring(settings).has_secrets else "not checked: no signature secret is set"
     facts = {"Signatures": checked, "Data": str(settings.data.absolute())}
-    return facts | {f"Webhook {number}": path for number, path in enumerate(ANSWERS, 1)}
+    return facts | {
+        f"Webhook {number}": f"{settings.path_prefix or ''}{path}" for number, path in enumerate(ANSWERS, 1)
+    }
 
 
 def _stop_event(parent_fd: int | None) -> asyncio.Event:

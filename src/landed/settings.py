@@ -8,10 +8,21 @@ Wrong settings end the start with all their errors together, never with a guess.
 from __future__ import annotations
 
 import os
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -34,6 +45,8 @@ NESTED = "__"
 Method = Literal["md5hash", "md5", "sha1", "sha256", "sha512"]
 PrintMode = Literal["pretty", "json", "raw", "none"]
 Role = Literal["all", "gate", "worker"]
+SmsSignature = Literal["when-present", "required"]
+Network = IPv4Network | IPv6Network
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
@@ -51,6 +64,36 @@ def _blank_is_unset(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
 
 
+def _several_networks(value: object) -> object:
+    """Networks as `192.0.2.0/24`, a list of them or several in one text with commas between."""
+    if isinstance(value, str):
+        if not value.strip():
+            raise ValueError("it is empty, which would accept from anywhere; unset it to do so on purpose")
+        value = [part for each in value.split(",") if (part := each.strip())]
+    if not isinstance(value, list | tuple):
+        raise ValueError("it is no list of networks such as 192.0.2.0/24")  # noqa: TRY004 - pydantic's kind of error
+    networks, wrong = [], []
+    for each in value:
+        try:
+            networks.append(ip_network(each.strip() if isinstance(each, str) else each))
+        except ValueError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    return tuple(networks)
+
+
+def _prefix(value: object) -> object:
+    """A path such as `/hooks`; blank or a lone slash is none."""
+    if not isinstance(value, str):
+        return value
+    path = value.strip().rstrip("/")
+    if path and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path):
+        raise ValueError("it is no path such as /hooks: letters, digits, and - . _ ~ between slashes")
+    return path or None
+
+
+Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_several_networks)]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_several)]
 Key = Annotated[str | None, BeforeValidator(_blank_is_unset)]
 Hours = Annotated[float, Field(le=24 * 366, allow_inf_nan=False)]
@@ -87,6 +130,19 @@ class Limits(BaseModel):
     request_seconds_max: Seconds = Field(default=30.0, description="From the first byte to the last, seconds.")
     idle_seconds_max: Seconds = Field(default=75.0, description="Between requests on one connection, seconds.")
     write_seconds_max: Seconds = Field(default=15.0, description="For a client that does not read, seconds.")
+    unverified_per_second_max: float = Field(
+        default=500.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Requests a second without a signature that holds, once there is a secret; beyond it 503.",
+    )
+    unverified_burst_max: int = Field(default=5_000, gt=0, description="Such requests at once, after a quiet time.")
+    journal_bytes_max: int = Field(default=0, ge=0, description="Size of the journal's files, bytes; 0 for no limit.")
+    quarantine_rows_max: int = Field(default=10_000, gt=0, description="Requests in quarantine.")
+    quarantine_bytes_max: int = Field(default=64 * 1024 * 1024, gt=0, description="Requests in quarantine, bytes.")
+    free_bytes_min: int = Field(
+        default=64 * 1024 * 1024, ge=0, description="Free disk space that is left to others, bytes; under it 503."
+    )
 
 
 class Settings(BaseSettings):
@@ -106,6 +162,16 @@ class Settings(BaseSettings):
     port: Port = Field(default=3000, description="Public port: the webhooks.")
     private_host: str = Field(default="127.0.0.1", description="Address of the private port.")
     private_port: Port = Field(default=3001, description="Private port: page, health, metrics.")
+    path_prefix: Annotated[str | None, BeforeValidator(_prefix)] = Field(
+        default=None, description="What stands before `/webhooks/…` and `/healthz` on the public port."
+    )
+    networks: Networks = Field(
+        default=(), description="Networks to accept webhooks from, such as `192.0.2.0/24`; any if unset."
+    )
+    trusted_proxies: Networks = Field(
+        default=(),
+        description="Networks of proxies whose `Forwarded` or `X-Forwarded-For` is believed; each must write one.",
+    )
     data: Path = Field(default=Path("landed-data"), description="Directory of the journal and the store.")
     role: Role = Field(default="all", description="Which processes to run.")
     print: PrintMode | None = Field(default=None, description="How receipts are printed; by the terminal if unset.")
@@ -133,6 +199,9 @@ class Settings(BaseSettings):
         description="The only method taken for the SMS API's `sig`; any if unset.",
     )
     account: tuple[AccountSettings, ...] = Field(default=(), description="More accounts.")
+    sms_signature: SmsSignature = Field(
+        default="when-present", description="Whether the SMS API's requests must be signed once there is a secret."
+    )
     limits: Limits = Field(default=Limits(), description="Limits of the public port.")
 
     @field_validator("account")
@@ -143,6 +212,21 @@ class Settings(BaseSettings):
         if twice:
             raise ValueError(f"each account needs a name of its own, and this one is taken: {', '.join(twice)}")
         return accounts
+
+    @field_validator("sms_signature")
+    @classmethod
+    def _checkable(cls, wanted: SmsSignature, info: ValidationInfo) -> SmsSignature:
+        known = {"vonage_signature_secret", "account"} <= info.data.keys()
+        if wanted == "required" and known and not (info.data["vonage_signature_secret"] or info.data["account"]):
+            raise ValueError("there is no signature secret to check with: set VONAGE_SIGNATURE_SECRET")
+        return wanted
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _not_everybody(cls, proxies: tuple[Network, ...]) -> tuple[Network, ...]:
+        if any(network.prefixlen == 0 for network in proxies):
+            raise ValueError("it names every address there is, so anybody could say to be anybody")
+        return proxies
 
     @classmethod
     def settings_customise_sources(

@@ -17,7 +17,7 @@ import uvloop
 
 from landed.gate.http import Gate
 from landed.gate.judge import Judge
-from landed.gate.keeper import Keeper
+from landed.gate.keeper import Disk, Keeper
 from landed.journal.quarantine import SqliteQuarantine
 from landed.journal.record import RequestRecord, decode
 from landed.journal.sqlite import SqliteJournal
@@ -107,7 +107,9 @@ class Client:
 class Running:
     """A gate in a thread of its own."""
 
-    def __init__(self, path, keyring, limits, busy_ms):
+    def __init__(
+        self, path, keyring, limits, busy_ms=2_000, *, quarantine=None, policy=None, disk=None, path_prefix=""
+    ):
         self.path = path
         self.broken = []
         self.errors = []
@@ -115,6 +117,10 @@ class Running:
         self._keyring = keyring
         self._limits = limits
         self._busy_ms = busy_ms
+        self._quarantine = quarantine or {}
+        self._policy = policy
+        self._disk = {"journal_bytes_max": 0, "free_bytes_min": 0} | (disk or {})
+        self._path_prefix = path_prefix
         self._started = threading.Event()
         self._thread = threading.Thread(target=lambda: uvloop.run(self._main()))
         self._thread.start()
@@ -128,9 +134,12 @@ class Running:
         self._stop = asyncio.Event()
         self.drain_seconds = 0
         self.journal = SqliteJournal(self.path, busy_ms=self._busy_ms)
-        self.quarantine = SqliteQuarantine(self.path.with_suffix(".quarantine"), busy_ms=self._busy_ms)
-        keeper = Keeper(self.journal, self.quarantine)
-        self.gate = Gate(keeper, Judge(self._keyring), self._limits, broken=self.broken.append)
+        self.quarantine = SqliteQuarantine(
+            self.path.with_suffix(".quarantine"), busy_ms=self._busy_ms, **self._quarantine
+        )
+        keeper = Keeper(self.journal, self.quarantine, Disk(self.path, **self._disk))
+        judge = Judge(self._keyring, policy=self._policy)
+        self.gate = Gate(keeper, judge, self._limits, broken=self.broken.append, path_prefix=self._path_prefix)
         server = await self.loop.create_server(self.gate.protocol, "127.0.0.1", 0, backlog=512)
         self.port = server.sockets[0].getsockname()[1]
         self._started.set()
@@ -200,9 +209,10 @@ def start(tmp_path):
     """Start gates with these limits; all are stopped in the end."""
     running = []
 
-    def start_gate(*, keyring=None, busy_ms=2_000, **limits):
+    def start_gate(*, keyring=None, busy_ms=2_000, quarantine=None, policy=None, disk=None, path_prefix="", **limits):
         path = tmp_path / f"journal-{len(running)}.db"
-        running.append(Running(path, keyring or Keyring([]), Limits(**limits), busy_ms))
+        more = {"quarantine": quarantine, "policy": policy, "disk": disk, "path_prefix": path_prefix}
+        running.append(Running(path, keyring or Keyring([]), Limits(**limits), busy_ms, **more))
         return running[-1]
 
     yield start_gate

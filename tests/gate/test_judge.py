@@ -2,11 +2,12 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from urllib.parse import urlencode
 
 import pytest
 
-from landed.gate.judge import ANSWERS, Judge, Keep
+from landed.gate.judge import ANSWERS, Judge, Keep, Policy
 from landed.vonage.request import Request
 from landed.vonage.signing import Account, Coverage, Keyring, Windows, sign_jwt, sign_sig
 
@@ -259,3 +260,111 @@ def test_another_scheme_of_authorization_is_a_proxys_business():
     )
 
     assert is_kept(verdict(ONE, asked), 204)
+
+
+@pytest.mark.parametrize("keyring", [ONE, KEYED], ids=["one", "keyed"])
+def test_the_sms_api_too_must_be_signed_when_that_is_required(keyring):
+    judge = Judge(keyring, policy=Policy(sms_must_be_signed=True))
+    signed = sig_query("secret-a", "key-a") if keyring is KEYED else sig_query()
+
+    assert is_refused(judge.verdict(unsigned_sms(), NOON), "missing")
+    assert judge.verdict(request(query=signed), NOON).trust.verified
+
+
+def test_a_body_over_the_limit_is_kept_where_nothing_is_believed():
+    given = Judge(ONE).too_large()
+
+    assert (given.keep, given.answer, given.trust.verified) == (Keep.QUARANTINE, 413, False)
+
+
+# Addresses.
+
+NETWORKS = (ip_network("192.0.2.0/24"), ip_network("2001:db8::/32"))
+PROXIES = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
+
+
+def forwarded(*values, name=b"Forwarded"):
+    return tuple((name, value.encode()) for value in values)
+
+
+def by_list(*values):
+    return forwarded(*values, name=b"X-Forwarded-For")
+
+
+@pytest.mark.parametrize(
+    ("peer", "headers", "listed"),
+    [
+        pytest.param("192.0.2.1", (), True, id="listed"),
+        pytest.param("192.0.3.1", (), False, id="not-listed"),
+        pytest.param("2001:db8::1", (), True, id="six"),
+        pytest.param("2001:db8::1%eth0", (), True, id="six-with-its-zone"),
+        pytest.param("::ffff:192.0.2.1", (), True, id="four-within-six"),
+        pytest.param("", (), False, id="nobody-known"),
+        pytest.param("192.0.3.1", by_list("192.0.2.1"), False, id="header-of-a-stranger"),
+        pytest.param("192.0.2.1", by_list("192.0.3.1"), True, id="header-of-a-listed-one-is-not-read"),
+        pytest.param("10.0.0.1", (), False, id="the-proxy-itself"),
+        pytest.param("10.0.0.1", by_list("192.0.2.1"), True, id="behind-a-proxy"),
+        pytest.param("10.0.0.1", by_list("192.0.2.1:4711"), True, id="with-a-port"),
+        pytest.param("10.0.0.1", by_list("192.0.2.1, 10.0.0.2"), True, id="behind-two-proxies"),
+        pytest.param("10.0.0.1", by_list("192.0.2.1", "10.0.0.2"), True, id="in-two-lines"),
+        pytest.param("10.0.0.1", by_list("192.0.2.1, 192.0.3.1"), False, id="the-left-one-is-anybodys-word"),
+        pytest.param("10.0.0.1", by_list("192.0.3.1, 192.0.2.1"), True, id="the-right-one-counts"),
+        pytest.param("10.0.0.1", by_list("192.0.2.1", "192.0.3.1"), False, id="the-last-line-counts"),
+        pytest.param("10.0.0.1", by_list("192.0.2.1, unknown"), False, id="unknown"),
+        pytest.param("10.0.0.1", by_list("192.0.2.1,"), False, id="nothing-behind-the-comma"),
+        pytest.param("10.0.0.1", by_list(""), False, id="empty"),
+        pytest.param("10.0.0.1", by_list("\xff"), False, id="no-text"),
+        pytest.param("10.0.0.1", by_list("10.0.0.3, 10.0.0.2"), False, id="only-proxies"),
+        pytest.param("10.0.0.1", forwarded("for=192.0.2.1"), True, id="forwarded"),
+        pytest.param("10.0.0.1", forwarded("proto=https;For=192.0.2.1;by=10.0.0.1"), True, id="forwarded-with-more"),
+        pytest.param("10.0.0.1", forwarded('for="[2001:db8::1]:4711"'), True, id="forwarded-six"),
+        pytest.param("fd00::1", forwarded('for="192.0.2.1:80", for="[fd00::2]"'), True, id="forwarded-twice"),
+        pytest.param("10.0.0.1", forwarded("for=192.0.2.1, for=192.0.3.1"), False, id="forwarded-right-most"),
+        pytest.param("10.0.0.1", forwarded("for=_hidden"), False, id="forwarded-hidden"),
+        pytest.param("10.0.0.1", forwarded("by=192.0.2.1"), False, id="forwarded-without-for"),
+        pytest.param("10.0.0.1", forwarded('for="192.0.2.1'), False, id="forwarded-unclosed"),
+        pytest.param("10.0.0.1", forwarded("for=192.0.2.1") + by_list("192.0.3.1"), False, id="they-disagree"),
+        pytest.param("10.0.0.1", forwarded("for=192.0.3.1") + by_list("192.0.2.1"), False, id="they-disagree-too"),
+        pytest.param("10.0.0.1", forwarded("for=192.0.2.1") + by_list("192.0.2.1"), True, id="they-agree"),
+    ],
+)
+@pytest.mark.parametrize("keyring", [OPEN, ONE], ids=["open", "one"])
+def test_who_is_not_on_the_list_goes_into_quarantine_however_good_the_signature(keyring, peer, headers, listed):
+    judge = Judge(keyring, policy=Policy(networks=NETWORKS, trusted_proxies=PROXIES))
+    asked = signed_status()
+    asked = Request(method="POST", path=STATUS_PATH, headers=asked.headers + headers, body=asked.body)
+    given = judge.verdict(asked, NOON, peer)
+
+    assert is_kept(given, 200) if listed else is_refused(given, "address")
+
+
+def test_without_a_list_everybody_is_taken():
+    judge = Judge(ONE, policy=Policy(trusted_proxies=PROXIES))
+
+    assert is_kept(judge.verdict(signed_status(), NOON, ""), 200)
+
+
+# The rate of what is not verified.
+
+
+def test_the_allowance_grows_again_with_time_and_never_beyond_its_burst():
+    judge = Judge(ONE, policy=Policy(unverified_per_second_max=2.0, unverified_burst_max=3))
+
+    def taken(at, count=5):
+        verdicts = [judge.verdict(unsigned_sms(), NOON + timedelta(seconds=at)) for _ in range(count)]
+        assert {given.reason for given in verdicts if given.answer == 503} <= {"rate"}
+        return [given.answer for given in verdicts].count(204)
+
+    assert [taken(0), taken(0.4), taken(1), taken(100), taken(100)] == [3, 0, 2, 3, 0]
+    # The clock jumps back by a day and forth again: nobody is shut out, and nobody gets more than a burst.
+    assert [taken(-86_400), taken(-86_399), taken(0)] == [0, 2, 3]
+
+
+def test_what_is_verified_and_what_is_a_probe_have_no_such_rate():
+    judge = Judge(ONE, policy=Policy(unverified_per_second_max=1.0, unverified_burst_max=1))
+    judge.verdict(unsigned_sms(), NOON)
+
+    for asked in (signed_status(), request(query=sig_query()), request()):
+        assert judge.verdict(asked, NOON).reason in ("", "probe")
+    assert judge.verdict(signed_status(secret="x"), NOON).reason == "rate"
+    assert judge.too_large(NOON).reason == "rate"

@@ -67,7 +67,8 @@ def announce(settings: Settings, parent: Parent) -> None:
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else _in_url(settings.host)  # noqa: S104 - compared
     checked = run.keyring(settings).has_secrets
     lines = [f"landed {__version__}"]
-    lines += [f"  webhook     http://{host}:{parent.port}{path}" for path in ANSWERS]
+    prefix = settings.path_prefix or ""
+    lines += [f"  webhook     http://{host}:{parent.port}{prefix}{path}" for path in ANSWERS]
     lines += [
         f"  private     http://{_in_url(settings.private_host)}:{parent.private_port}/",
         f"  data        {settings.data}",

@@ -17,17 +17,16 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from email.utils import formatdate
 from http import HTTPStatus
-from urllib.parse import unquote
 
 import httptools
 import msgspec
 import structlog
 
+from landed.domain.moments import moment
 from landed.errors import JournalBroken
-from landed.gate.judge import ANSWERS, METHODS, Judge, Keep, Verdict
+from landed.gate.judge import ANSWERS, METHODS, Judge, Keep, Verdict, normal
 from landed.gate.keeper import CUT_BYTES, Keeper
 from landed.journal.record import RequestRecord
 from landed.settings import Limits
@@ -77,7 +76,13 @@ class Gate:
     """All connections of one listening socket, and the commits that their requests share."""
 
     def __init__(
-        self, keeper: Keeper, judge: Judge, limits: Limits, *, broken: Callable[[JournalBroken], None]
+        self,
+        keeper: Keeper,
+        judge: Judge,
+        limits: Limits,
+        *,
+        broken: Callable[[JournalBroken], None],
+        path_prefix: str = "",
     ) -> None:
         self.limits = limits
         self.connections: set[Connection] = set()
@@ -86,6 +91,7 @@ class Gate:
         self._keeper = keeper
         self._judge = judge
         self._broken = broken
+        self._path_prefix = path_prefix
         self.loop = asyncio.get_running_loop()
         self._pending: list[tuple[Verdict, RequestRecord]] = []
         self._waiting: list[Exchange] = []
@@ -102,8 +108,8 @@ class Gate:
 
     def route(self, request: Request, exchange: Exchange) -> None:
         """Answer a whole request, now or after the next commit."""
-        if request.path not in ANSWERS:
-            request = msgspec.structs.replace(request, path=_normal(request.path))
+        if request.path not in ANSWERS or self._path_prefix:
+            request = msgspec.structs.replace(request, path=self._path(request))
         if request.path == HEALTH_PATH and request.method in ("GET", "HEAD"):
             able = self._keeper.able and not self._is_broken
             self.answer(exchange, HTTPStatus.OK if able else HTTPStatus.SERVICE_UNAVAILABLE)
@@ -118,13 +124,14 @@ class Gate:
 
     def route_cut(self, request: Request, exchange: Exchange) -> None:
         """Answer a request whose body is over the limit; this much of it came."""
-        request = msgspec.structs.replace(request, path=_normal(request.path))
+        request = msgspec.structs.replace(request, path=self._path(request))
         if request.path not in ANSWERS or request.method not in METHODS:
             self.answer(exchange, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         elif len(self._pending) >= self.limits.in_flight_max:
             self.answer(exchange, HTTPStatus.SERVICE_UNAVAILABLE)
         else:
-            self._keep(request, self._judge.too_large(), time.time_ns() // 1_000, exchange)
+            now_us = time.time_ns() // 1_000
+            self._settle(request, self._judge.too_large(moment(now_us)), now_us, exchange)
 
     def answer(self, exchange: Exchange, status: HTTPStatus) -> None:
         """Give a request its answer, in its turn."""
@@ -159,10 +166,16 @@ class Gate:
         for _ in range(2):
             await asyncio.sleep(0)
 
+    def _path(self, request: Request) -> str:
+        """The request's path as we call it; none when it lies elsewhere than behind our prefix."""
+        path = normal(request.path)
+        return path.removeprefix(self._path_prefix) if path.startswith(self._path_prefix + "/") else ""
+
     def _judged(self, request: Request, exchange: Exchange) -> None:
         now_us = time.time_ns() // 1_000
-        peer = exchange.connection.peer
-        verdict = self._judge.verdict(request, datetime.fromtimestamp(now_us / 1e6, UTC), peer)
+        self._settle(request, self._judge.verdict(request, moment(now_us), exchange.connection.peer), now_us, exchange)
+
+    def _settle(self, request: Request, verdict: Verdict, now_us: int, exchange: Exchange) -> None:
         if verdict.keep is Keep.NOTHING:
             if verdict.answer is not HTTPStatus.OK:
                 self._refused[verdict.reason] += 1
@@ -213,6 +226,7 @@ class Gate:
         now = self.loop.time()
         for connection in list(self.connections):
             connection.end_if_late(now)
+        self._keeper.look()
         if self._refused:
             # Gathered, so that a flood of forged requests is one line a second.
             log.warning("requests.refused", advice=ADVICE_ON_REFUSED, **self._refused)
@@ -616,19 +630,10 @@ class _StopParsing(Exception):
     """Raised in the parser's callbacks; it wraps it into its own error."""
 
 
-def _normal(path: str) -> str:
-    """A path as people configure it: absolute form, doubled or trailing slashes, needless escapes."""
-    if path[:8].lower().startswith(("http://", "https://")):
-        path = "/" + path.split("://", 1)[1].partition("/")[2]
-    return "/" + "/".join(part for part in unquote(path).split("/") if part)
-
-
 def _answer(status: HTTPStatus, *, close: bool, head: bool) -> bytes:
     if status is HTTPStatus.CONTINUE:
         return b"HTTP/1.1 100 Continue\r\n\r\n"
-    sentence = (
-        b"" if status < HTTPStatus.BAD_REQUEST else f"{status.phrase}: {_ADVICE.get(status, '')}".encode() + b"\n"
-    )
+    sentence = b"" if status < HTTPStatus.BAD_REQUEST else f"{status.phrase}: {ADVICE.get(status, '')}".encode() + b"\n"
     lines = [f"HTTP/1.1 {status.value} {status.phrase}", f"Date: {formatdate(usegmt=True)}"]
     if status is not HTTPStatus.NO_CONTENT:
         lines.append(f"Content-Length: {len(sentence)}")
@@ -646,7 +651,7 @@ def _answer(status: HTTPStatus, *, close: bool, head: bool) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + (b"" if head else sentence)
 
 
-_ADVICE = {
+ADVICE = {
     HTTPStatus.BAD_REQUEST: "this is not a well-formed HTTP/1.1 request.",
     HTTPStatus.UNAUTHORIZED: "it bears no signature that holds here.",
     HTTPStatus.NOT_FOUND: "webhooks are taken on " + ", ".join(ANSWERS) + ".",

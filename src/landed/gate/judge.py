@@ -1,8 +1,9 @@
 """The verdict on one request: what is kept, under whose name, with what trust, and the answer.
 
-Pure. Vonage retries for certain only after 429 and 5xx; any other 4xx may throw a receipt away for
-ever (https://api.support.vonage.com/hc/en-us/articles/360028543292). So no 4xx is ever given to what
-could be a receipt unless it has been kept.
+Pure, but for the allowance of what is not verified, whose clock is `now`. Vonage retries for certain
+only after 429 and 5xx; any other 4xx may throw a receipt away for ever
+(https://api.support.vonage.com/hc/en-us/articles/360028543292). So no 4xx is ever given to what could
+be a receipt unless it has been kept.
 
 | what came | kept in | answer |
 |---|---|---|
@@ -13,18 +14,24 @@ could be a receipt unless it has been kept.
 | trusted but unreadable | journal; the fold marks it | as if readable |
 | no parameters and no body: the probe of a URL | nothing | 200 |
 | body over the limit | quarantine, its first 4 KiB | 413, or 503 when it has no room |
+| anything not verified, beyond its rate, once there is a secret | nothing | 503 |
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 from enum import StrEnum
 from http import HTTPStatus
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Self
+from urllib.parse import unquote
 
 import msgspec
 
 from landed.errors import BadSignature
+from landed.settings import Network, Settings
 from landed.vonage.parse import UNTRUSTED, Trust, authenticate, named_api_key, reads_as_sms, trust_in
 from landed.vonage.request import Request
 from landed.vonage.signing import Keyring, Windows
@@ -64,19 +71,72 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator decided beyond the secrets.
+
+    Without `networks` requests are taken from anywhere. Headers that say who is behind a proxy are
+    believed only from `trusted_proxies`. Without `unverified_per_second_max` there is no such rate.
+    """
+
+    sms_must_be_signed: bool = False
+    networks: tuple[Network, ...] = ()
+    trusted_proxies: tuple[Network, ...] = ()
+    unverified_per_second_max: float | None = None
+    unverified_burst_max: int = 1
+
+
 class Judge:
     """Gives the verdict on requests to one of the webhook paths."""
 
-    def __init__(self, keyring: Keyring, windows: Windows | None = None) -> None:
+    def __init__(self, keyring: Keyring, windows: Windows | None = None, policy: Policy | None = None) -> None:
         self._keyring = keyring
         self._windows = windows or Windows()
+        self._policy = policy or Policy()
+        rate = self._policy.unverified_per_second_max if keyring.has_secrets else None
+        self._allowance = None if rate is None else _Allowance(rate, self._policy.unverified_burst_max)
         self._has_keys = any(account.api_key for account in keyring.accounts)
 
-    def verdict(self, request: Request, now: datetime, peer: str = "") -> Verdict:  # noqa: ARG002 - judged soon
-        """The row of the table that this request falls into; `now` is aware, `peer` who connected."""
-        answer = ANSWERS[request.path]
+    @classmethod
+    def of(cls, settings: Settings, keyring: Keyring, *, at_any_rate: bool = False) -> Self:
+        """A judge by these settings; `at_any_rate` for what came before and was counted then."""
+        windows = Windows(
+            jwt_back=timedelta(hours=settings.jwt_window_hours),
+            sig_back=timedelta(hours=settings.sig_window_hours),
+            ahead=timedelta(minutes=settings.ahead_minutes),
+        )
+        policy = Policy(
+            sms_must_be_signed=settings.sms_signature == "required",
+            networks=settings.networks,
+            trusted_proxies=settings.trusted_proxies,
+            unverified_per_second_max=None if at_any_rate else settings.limits.unverified_per_second_max,
+            unverified_burst_max=settings.limits.unverified_burst_max,
+        )
+        return cls(keyring, windows, policy)
+
+    def verdict(self, request: Request, now: datetime, peer: str = "") -> Verdict:
+        """The row of the table that this request falls into; `now` is aware, `peer` the address that connected."""
         if request.is_probe:
             return Verdict(answer=HTTPStatus.OK, keep=Keep.NOTHING, reason="probe")
+        given = self._verdict(request, now, peer)
+        return given if given.trust.verified else self._allowed(given, now)
+
+    def too_large(self, now: datetime | None = None) -> Verdict:
+        """The row of a request whose body is over the limit; without `now` at any rate."""
+        given = _suspect(TOO_LARGE, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        return given if now is None else self._allowed(given, now)
+
+    def is_listed(self, request: Request, peer: str) -> bool:
+        """Whether it came from a network that is accepted from."""
+        networks = self._policy.networks
+        if not networks:
+            return True
+        address = sender_of(request, peer, self._policy.trusted_proxies)
+        return address is not None and any(address in network for network in networks)
+
+    def _verdict(self, request: Request, now: datetime, peer: str) -> Verdict:
+        answer = ANSWERS[request.path]
+        if not self.is_listed(request, peer):
+            return _suspect("address")
         if not self._keyring.has_secrets:
             return self._unsigned(request, answer)
         try:
@@ -87,14 +147,15 @@ class Judge:
             signed, coverage = authenticated
             trust = trust_in(signed, coverage, now, self._windows)
             return Verdict(answer=answer, keep=Keep.JOURNAL, account=signed.account, trust=trust)
-        if reads_as_sms(request):
+        if not self._policy.sms_must_be_signed and reads_as_sms(request):
             # Vonage signs the SMS API's receipts only after its support enabled it.
             return self._unsigned(request, answer)
         return _suspect("missing", HTTPStatus.SERVICE_UNAVAILABLE)
 
-    def too_large(self) -> Verdict:
-        """The row of a request whose body is over the limit."""
-        return _suspect(TOO_LARGE, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+    def _allowed(self, given: Verdict, now: datetime) -> Verdict:
+        if self._allowance is None or self._allowance.take(now):
+            return given
+        return Verdict(answer=HTTPStatus.SERVICE_UNAVAILABLE, keep=Keep.NOTHING, reason="rate")
 
     def _unsigned(self, request: Request, answer: HTTPStatus) -> Verdict:
         account = self._keyring.name_of(named_api_key(request) if self._has_keys else None)
@@ -103,5 +164,95 @@ class Judge:
         return Verdict(answer=answer, keep=Keep.JOURNAL, account=account)
 
 
+def normal(path: str) -> str:
+    """A path as people configure it: absolute form, doubled or trailing slashes, needless escapes."""
+    if path[:8].lower().startswith(("http://", "https://")):
+        path = "/" + path.split("://", 1)[1].partition("/")[2]
+    return "/" + "/".join(part for part in unquote(path).split("/") if part)
+
+
 def _suspect(reason: str, answer: HTTPStatus = HTTPStatus.UNAUTHORIZED) -> Verdict:
     return Verdict(answer=answer, keep=Keep.QUARANTINE, reason=reason)
+
+
+class _Allowance:
+    """So many at once, and again as many a second as its rate says; a clock set back costs nothing."""
+
+    def __init__(self, per_second: float, burst: int) -> None:
+        self._per_second = per_second
+        self._burst = burst
+        self._left = float(burst)
+        self._at: datetime | None = None
+
+    def take(self, now: datetime) -> bool:
+        """Use one, if there is one left."""
+        elapsed = 0.0 if self._at is None else max(0.0, (now - self._at).total_seconds())
+        self._at = now
+        self._left = min(self._burst, self._left + elapsed * self._per_second)
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+_FORWARDED_FOR = re.compile(r'(?:^|;)\s*for\s*=\s*("[^"]*"|[^;"]*)', re.IGNORECASE)
+
+
+def sender_of(request: Request, peer: str, trusted_proxies: tuple[Network, ...]) -> IPv4Address | IPv6Address | None:
+    """The right-most address on the way that is no trusted proxy's; None when it cannot be told.
+
+    https://www.rfc-editor.org/rfc/rfc7239
+    """
+    address = _address(peer)
+    if not _is_among(address, trusted_proxies):
+        return address
+    said = [
+        _sender_behind(address, hops, trusted_proxies)
+        for hops in (list(_forwarded(request)), list(_forwarded_for(request)))
+        if hops
+    ]
+    # A proxy that writes one of the two headers lets the other through as the client wrote it.
+    return address if not said else said[0] if len(set(said)) == 1 else None
+
+
+def _sender_behind(
+    address: IPv4Address | IPv6Address | None, hops: list[str], trusted_proxies: tuple[Network, ...]
+) -> IPv4Address | IPv6Address | None:
+    for hop in reversed(hops):
+        address = _address(hop)
+        if not _is_among(address, trusted_proxies):
+            break
+    return address
+
+
+def _is_among(address: IPv4Address | IPv6Address | None, networks: tuple[Network, ...]) -> bool:
+    return address is not None and any(address in network for network in networks)
+
+
+def _forwarded(request: Request) -> Iterator[str]:
+    for hop in _list_of(request, b"forwarded"):
+        found = _FORWARDED_FOR.search(hop)
+        yield found[1].strip().strip('"') if found else ""
+
+
+def _forwarded_for(request: Request) -> Iterator[str]:
+    return _list_of(request, b"x-forwarded-for")
+
+
+def _list_of(request: Request, name: bytes) -> Iterator[str]:
+    for key, value in request.headers:
+        if key.lower() == name:
+            yield from (each.strip() for each in value.decode("latin-1").split(","))
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """An address as sockets and proxies write it, perhaps with its port; None for anything else."""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address

@@ -7,8 +7,11 @@ known only afterwards: what could not be kept is answered 503, so that it comes 
 from __future__ import annotations
 
 import hashlib
+import os
+import time
 from collections.abc import Sequence
 from http import HTTPStatus
+from pathlib import Path
 
 import msgspec
 import structlog
@@ -26,23 +29,66 @@ from landed.vonage.signing import SIG, bearer_token, flat_json
 CUT_BYTES = 4 * 1024
 # What Vonage makes anew for each try of the SMS API.
 VARYING = frozenset((SIG, b"timestamp", b"nonce"))
+LOOK_SECONDS = 1.0
+SAY_SECONDS = 60.0
 
 _MESSAGE_ID_NAMES = frozenset(name.encode() for name in MESSAGE_ID_NAMES)
 
 log = structlog.get_logger("landed.gate")
 
 
+class Disk:
+    """The disk under the journal, and how much of it may be used."""
+
+    def __init__(self, journal: Path, *, journal_bytes_max: int, free_bytes_min: int) -> None:
+        self._directory = journal.parent
+        self._files = (journal, journal.with_name(journal.name + "-wal"))
+        self._journal_bytes_max = journal_bytes_max
+        self._free_bytes_min = free_bytes_min
+
+    def shortage(self) -> str | None:
+        """What is beyond its bound, in a sentence; None when all is well."""
+        try:
+            disk = os.statvfs(self._directory)
+            used = sum(file.stat().st_size for file in self._files if file.exists()) if self._journal_bytes_max else 0
+        except OSError as error:
+            return f"The disk of {self._directory} cannot be looked at: {error}."
+        free = disk.f_bavail * disk.f_frsize
+        if free < self._free_bytes_min:
+            return f"The disk of {self._directory} has {free:,} free bytes, fewer than free_bytes_min."
+        if self._journal_bytes_max and used > self._journal_bytes_max:
+            return f"The journal has {used:,} bytes, more than journal_bytes_max."
+        return None
+
+
 class Keeper:
-    """Commits batches of judged requests. It belongs to one thread at a time.
+    """Commits batches of judged requests. It belongs to one thread at a time."""
 
-    `able` says whether the last commit to the journal was possible.
-    """
-
-    def __init__(self, journal: Journal, quarantine: Quarantine) -> None:
-        self.able = True
+    def __init__(self, journal: Journal, quarantine: Quarantine, disk: Disk | None = None) -> None:
         self._journal = journal
         self._quarantine = quarantine
+        self._disk = disk
         self._ids = Ids()
+        self._was_able = True
+        self._has_room = True
+        self._look_at = 0.0
+        self._say_at: dict[str, float] = {}
+
+    @property
+    def able(self) -> bool:
+        """Whether the last commit to the journal was possible, and the disk has room."""
+        return self._was_able and self._has_room
+
+    def look(self) -> bool:
+        """Whether the disk has room; it is looked at once a second at most."""
+        now = time.monotonic()
+        if self._disk is not None and now >= self._look_at:
+            self._look_at = now + LOOK_SECONDS
+            shortage = self._disk.shortage()
+            self._has_room = shortage is None
+            if shortage is not None:
+                self._say("disk.short", error=shortage, advice="all is answered 503 until there is room: make some")
+        return self._has_room
 
     def record_of(self, request: Request, verdict: Verdict, now_us: int, peer: str) -> RequestRecord:
         """The record of a request that came now from `peer`; of a body over the limit, its beginning."""
@@ -70,6 +116,8 @@ class Keeper:
         Raises JournalBroken when it cannot be known what is durable; then nothing may be answered 2xx.
         """
         answers = [verdict.answer for verdict, _ in batch]
+        if not self.look():
+            return [HTTPStatus.SERVICE_UNAVAILABLE] * len(batch)
         trusted = [at for at, (verdict, _) in enumerate(batch) if verdict.keep is Keep.JOURNAL]
         suspect = [at for at, (verdict, _) in enumerate(batch) if verdict.keep is Keep.QUARANTINE]
         if trusted and not self._append([encode(batch[at][1]) for at in trusted]):
@@ -83,26 +131,37 @@ class Keeper:
         return answers
 
     def tick(self, now_us: int) -> None:
-        """Say in the journal that it can be written; raises JournalBroken."""
-        self._append([encode(TickRecord(id=self._ids.next(), at_us=now_us))])
+        """Say in the journal that it can be written, if so; raises JournalBroken."""
+        if self.look():
+            self._append([encode(TickRecord(id=self._ids.next(), at_us=now_us))])
 
     def _append(self, records: list[bytes]) -> bool:
         try:
             self._journal.append(records)
         except JournalUnable as error:
-            if self.able:
+            if self._was_able:
                 log.error("journal.unable", error=str(error))  # noqa: TRY400 - the sentence says it all
-            self.able = False
+            self._was_able = False
         else:
-            self.able = True
-        return self.able
+            self._was_able = True
+        return self._was_able
 
     def _hold(self, suspects: list[Suspect]) -> list[bool]:
         try:
-            return self._quarantine.keep(suspects)
+            kept = self._quarantine.keep(suspects)
         except JournalUnable as error:
-            log.warning("quarantine.unable", error=str(error), requests=len(suspects))
+            self._say("quarantine.unable", error=str(error))
             return [False] * len(suspects)
+        if not all(kept):
+            self._say("quarantine.full", advice="answered 503 until there is room: landed quarantine list")
+        return kept
+
+    def _say(self, event: str, **about: str) -> None:
+        """Log it, once a minute at most."""
+        now = time.monotonic()
+        if now >= self._say_at.get(event, 0.0):
+            self._say_at[event] = now + SAY_SECONDS
+            log.error(event, **about)
 
 
 def content_of(record: RequestRecord, *, is_cut: bool = False) -> bytes:
