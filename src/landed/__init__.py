@@ -12,11 +12,24 @@ if TYPE_CHECKING:
     from landed.domain.lifecycle import Message
     from landed.domain.receipt import Inbound, Outcome, Receipt, Status
     from landed.errors import BadSignature, LandedError, Unreadable
+    from landed.gate.mount import Webhooks, track
     from landed.vonage.parse import parse
 
 __version__ = "0.1.0"
 
-__all__ = ["BadSignature", "Inbound", "LandedError", "Message", "Outcome", "Receipt", "Status", "Unreadable", "parse"]
+__all__ = [
+    "BadSignature",
+    "Inbound",
+    "LandedError",
+    "Message",
+    "Outcome",
+    "Receipt",
+    "Status",
+    "Unreadable",
+    "Webhooks",
+    "parse",
+    "track",
+]
 
 _HOMES = {
     "BadSignature": "landed.errors",
@@ -27,7 +40,9 @@ _HOMES = {
     "Receipt": "landed.domain.receipt",
     "Status": "landed.domain.receipt",
     "Unreadable": "landed.errors",
+    "Webhooks": "landed.gate.mount",
     "parse": "landed.vonage.parse",
+    "track": "landed.gate.mount",
 }
 
 
