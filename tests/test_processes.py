@@ -406,3 +406,36 @@ def test_without_a_secret_it_says_that_nothing_is_checked(tmp_path):
         assert httpx.get(serve.public + "/webhooks/delivery-receipt?messageId=m1&status=accepted").status_code == 204
         (line,) = until(serve.lines)
         assert json.loads(line)["verified"] is False
+
+
+def secrets_file(directory, *secrets):
+    new = directory / "landed.toml.new"
+    new.write_text(f"vonage_signature_secret = {list(secrets)!r}\n")
+    return new.replace(directory / "landed.toml")
+
+
+@pytest.mark.parametrize("how", ["file", "hangup"])
+def test_secrets_are_rotated_without_a_restart(tmp_path, how):
+    secrets_file(tmp_path, SECRET)
+    with serving(tmp_path, environment=ENVIRONMENT) as serve:
+        children = serve.children()
+        assert serve.status("before") == 200
+        secrets_file(tmp_path, "another")
+        if how == "hangup":
+            serve.process.send_signal(signal.SIGHUP)
+        until(lambda: serve.status("while") == 401)
+        secrets_file(tmp_path, "another", SECRET)
+        until(lambda: serve.status("after") == 200)
+        assert serve.children() == children
+
+
+@pytest.mark.parametrize("text", ["", "port = ", "vonage_signature_secret = ''", "colour = 1", None])
+def test_settings_that_are_wrong_or_would_check_nothing_change_nothing(tmp_path, text):
+    secrets_file(tmp_path, SECRET)
+    with serving(tmp_path, environment=ENVIRONMENT) as serve:
+        file = tmp_path / "landed.toml"
+        file.write_text(text) if text is not None else file.unlink()
+        until(lambda: "settings.not_renewed" in serve.said.read_text())
+        assert serve.status("signed") == 200
+        unsigned = json.dumps({"message_uuid": "unsigned", "status": "delivered"})
+        assert httpx.post(serve.public + "/webhooks/message-status", content=unsigned, timeout=5).status_code == 503

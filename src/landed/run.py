@@ -45,6 +45,7 @@ from landed.journal.record import Record, decode, encode
 from landed.journal.sqlite import FILE as JOURNAL_FILE
 from landed.journal.sqlite import SqliteJournal
 from landed.onboarding.doctor import Seen
+from landed.settings import FILE as SETTINGS_FILE
 from landed.settings import Settings
 from landed.store import Tally
 from landed.store.sqlite import FILE as STORE_FILE
@@ -60,6 +61,7 @@ FINAL_EXITS = (SettingsError.exit_code, SurroundingsError.exit_code)
 LOCK_FILE = "worker.lock"
 REBUILD_FILE = "rebuild.db"
 BACKLOG = 2_048
+LOOK_AT_FILE_SECONDS = 1.0
 COLLECT_AFTER_OBJECTS = 100_000
 # Open files beside the connections: the journal's, and clients that are turned away.
 DESCRIPTORS_BESIDE = 512
@@ -211,6 +213,12 @@ class Parent:
                 self._start(child)
         return None
 
+    def renew(self) -> None:
+        """Let the gate read the secrets and its policy again."""
+        gate = self.children[0].process
+        if gate is not None and gate.poll() is None:
+            gate.send_signal(signal.SIGHUP)
+
     def stop(self) -> None:
         """Stop the gate, let the worker fold what it took, and leave; within five seconds."""
         deadline = time.monotonic() + STOP_SECONDS - 0.5
@@ -269,11 +277,13 @@ class _Child:
 def run_parent(settings: Settings, announce: Callable[[Parent], None]) -> int:
     """Run gate and worker until told to stop; the exit code."""
     stopping: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda received, _frame: stopping.append(received))
     public = listen(settings.host, settings.port, "--port")
     private = listen(settings.private_host, settings.private_port, "--private-port")
     parent = Parent(settings, public, private)
+    if not sys.stdin.isatty():
+        signal.signal(signal.SIGHUP, lambda _received, _frame: parent.renew())
     parent.start()
     announce(parent)
     code: int | None = None
@@ -284,11 +294,11 @@ def run_parent(settings: Settings, announce: Callable[[Parent], None]) -> int:
     return code or EXIT_DONE
 
 
-def run_gate(settings: Settings, listening: socket.socket, parent_fd: int | None) -> int:
-    """The gate's process; the exit code."""
+def run_gate(settings: Settings, listening: socket.socket, parent_fd: int | None, again: Callable[[], Settings]) -> int:
+    """The gate's process; the exit code. `again` reads the settings anew."""
     _collect_seldom()
     _allow_descriptors(settings.limits.connections_max + DESCRIPTORS_BESIDE)
-    return uvloop.run(_gate(settings, listening, parent_fd))
+    return uvloop.run(_gate(settings, listening, parent_fd, again))
 
 
 def run_worker(settings: Settings, listening: socket.socket, parent_fd: int | None, heard: Heard | None) -> int:
@@ -395,7 +405,9 @@ def _allow_descriptors(wanted: int) -> None:
         )
 
 
-async def _gate(settings: Settings, listening: socket.socket, parent_fd: int | None) -> int:
+async def _gate(
+    settings: Settings, listening: socket.socket, parent_fd: int | None, again: Callable[[], Settings]
+) -> int:
     journal = SqliteJournal(journal_path(settings.data))
     limits = settings.limits
     quarantine = SqliteQuarantine(
@@ -419,13 +431,58 @@ async def _gate(settings: Settings, listening: socket.socket, parent_fd: int | N
         broken=broken,
         path_prefix=settings.path_prefix or "",
     )
+    renewing = asyncio.get_running_loop().create_task(_renew(gate, settings, again, stop))
     server = await asyncio.get_running_loop().create_server(gate.protocol, sock=listening, backlog=BACKLOG)
     await stop.wait()
+    renewing.cancel()
     server.close()
     await gate.stop(0 if failures else GATE_DRAIN_SECONDS)
     journal.close()
     quarantine.close()
     return EXIT_NO if failures else EXIT_DONE
+
+
+async def _renew(gate: Gate, settings: Settings, again: Callable[[], Settings], stop: asyncio.Event) -> None:
+    """Judge by the secrets and the policy of today: at SIGHUP, and when the settings' file changes.
+
+    What is wrong, or would end the checking of signatures, changes nothing and is said.
+    """
+    asked = asyncio.Event()
+    # Where there is a terminal, SIGHUP says that it is gone.
+    hung_up = stop if sys.stdin.isatty() else asked
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up.set)
+    had_secrets, stamp = keyring(settings).has_secrets, _stamp()
+    while True:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asked.wait(), LOOK_AT_FILE_SECONDS)
+        if not asked.is_set() and _stamp() == stamp:
+            continue
+        asked.clear()
+        stamp = _stamp()
+        try:
+            judge, ring = _judge_of(again(), checking=had_secrets)
+        except SettingsError as error:
+            log.error("settings.not_renewed", error=str(error))  # noqa: TRY400 - the sentence says it all
+        else:
+            gate.judge_by(judge)
+            had_secrets = ring.has_secrets
+            log.info("settings.renewed", accounts=[account.name for account in ring.accounts])
+
+
+def _judge_of(settings: Settings, *, checking: bool) -> tuple[Judge, Keyring]:
+    ring = keyring(settings)
+    if checking and not ring.has_secrets:
+        raise SettingsError("The settings have no signature secret any more: restart landed if that is meant.")
+    return Judge.of(settings, ring), ring
+
+
+def _stamp() -> tuple[int, int, int] | None:
+    """What changes when the settings' file does."""
+    try:
+        now = Path(SETTINGS_FILE).stat()
+    except OSError:
+        return None
+    return now.st_mtime_ns, now.st_size, now.st_ino
 
 
 async def _worker(settings: Settings, listening: socket.socket, parent_fd: int | None, heard: Heard | None) -> int:

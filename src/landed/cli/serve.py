@@ -40,21 +40,25 @@ def serve(  # noqa: PLR0913 - one argument an option
     from landed.settings import load  # noqa: PLC0415
 
     configure_logging()
-    settings = load(
-        host=host,
-        port=port,
-        private_port=private_port,
-        data=data,
-        role=role,
-        print=print_,
-        show_numbers=show_numbers or None,
-    )
+
+    def read_settings() -> Settings:
+        return load(
+            host=host,
+            port=port,
+            private_port=private_port,
+            data=data,
+            role=role,
+            print=print_,
+            show_numbers=show_numbers or None,
+        )
+
+    settings = read_settings()
     if settings.role == "all":
         raise typer.Exit(run.run_parent(settings, lambda parent: announce(settings, parent)))
     run.prepare(settings.data)
     if settings.role == "gate":
         listening = _listening(socket_fd) or run.listen(settings.host, settings.port, "--port")
-        raise typer.Exit(run.run_gate(settings, listening, parent_fd))
+        raise typer.Exit(run.run_gate(settings, listening, parent_fd, read_settings))
     listening = _listening(socket_fd) or run.listen(settings.private_host, settings.private_port, "--private-port")
     raise typer.Exit(_work(settings, listening, parent_fd))
 

@@ -102,6 +102,10 @@ class Gate:
         self._ticked = 0.0
         self._sweeper = self.loop.call_later(SWEEP_SECONDS, self._sweep)
 
+    def judge_by(self, judge: Judge) -> None:
+        """Judge by other secrets and another policy from now on."""
+        self._judge = judge
+
     def protocol(self) -> Connection:
         """A protocol for one new connection."""
         return Connection(self)
