@@ -40,7 +40,9 @@ def test_every_setting_is_documented_with_its_default_and_meaning(row):
     assert row in SETTINGS
 
 
-@pytest.mark.parametrize("command", ["demo", "serve", "list", "show", "tail", "rebuild", "doctor", "parse"])
+@pytest.mark.parametrize(
+    "command", ["demo", "serve", "list", "show", "tail", "rebuild", "doctor", "parse", "quarantine"]
+)
 def test_every_command_is_in_the_readme(command):
     assert f"landed {command}" in README
 

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from landed import __version__
-from landed.cli import demo, doctor, keep, parse, read, serve
+from landed.cli import demo, doctor, keep, parse, quarantine, read, serve
 from landed.errors import LandedError
 
 EXIT_NO = 1
@@ -52,6 +52,7 @@ app.command("tail")(read.tail)
 app.command("parse")(parse.parse)
 app.command("doctor")(doctor.doctor)
 app.command("rebuild")(keep.rebuild)
+app.add_typer(quarantine.app)
 
 
 def main() -> None:

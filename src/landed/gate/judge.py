@@ -99,11 +99,6 @@ class Judge:
     @classmethod
     def of(cls, settings: Settings, keyring: Keyring, *, at_any_rate: bool = False) -> Self:
         """A judge by these settings; `at_any_rate` for what came before and was counted then."""
-        windows = Windows(
-            jwt_back=timedelta(hours=settings.jwt_window_hours),
-            sig_back=timedelta(hours=settings.sig_window_hours),
-            ahead=timedelta(minutes=settings.ahead_minutes),
-        )
         policy = Policy(
             sms_must_be_signed=settings.sms_signature == "required",
             networks=settings.networks,
@@ -111,7 +106,7 @@ class Judge:
             unverified_per_second_max=None if at_any_rate else settings.limits.unverified_per_second_max,
             unverified_burst_max=settings.limits.unverified_burst_max,
         )
-        return cls(keyring, windows, policy)
+        return cls(keyring, windows_of(settings), policy)
 
     def verdict(self, request: Request, now: datetime, peer: str = "") -> Verdict:
         """The row of the table that this request falls into; `now` is aware, `peer` the address that connected."""
@@ -162,6 +157,15 @@ class Judge:
         if account is None:
             return _suspect("account")
         return Verdict(answer=answer, keep=Keep.JOURNAL, account=account)
+
+
+def windows_of(settings: Settings) -> Windows:
+    """How old or early a signature may be, by these settings."""
+    return Windows(
+        jwt_back=timedelta(hours=settings.jwt_window_hours),
+        sig_back=timedelta(hours=settings.sig_window_hours),
+        ahead=timedelta(minutes=settings.ahead_minutes),
+    )
 
 
 def normal(path: str) -> str:

@@ -9,17 +9,19 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 
 import msgspec
 import structlog
 
+from landed.domain.moments import moment
 from landed.errors import BadSignature, JournalUnable
-from landed.gate.judge import TOO_LARGE, Keep, Verdict
+from landed.gate.judge import TOO_LARGE, Judge, Keep, Verdict
 from landed.journal import Journal
-from landed.journal.quarantine import Quarantine, Suspect
+from landed.journal.quarantine import Held, Quarantine, SqliteQuarantine, Suspect
 from landed.journal.record import Ids, RequestRecord, TickRecord, encode
 from landed.vonage.messages import MESSAGE_ID_NAMES
 from landed.vonage.request import Pairs, Request, read_body, read_pairs
@@ -29,6 +31,8 @@ from landed.vonage.signing import SIG, bearer_token, flat_json
 CUT_BYTES = 4 * 1024
 # What Vonage makes anew for each try of the SMS API.
 VARYING = frozenset((SIG, b"timestamp", b"nonce"))
+# Read from the quarantine and let in together.
+BATCH_ROWS = 200
 LOOK_SECONDS = 1.0
 SAY_SECONDS = 60.0
 
@@ -162,6 +166,76 @@ class Keeper:
         if now >= self._say_at.get(event, 0.0):
             self._say_at[event] = now + SAY_SECONDS
             log.error(event, **about)
+
+
+class Rechecked(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the quarantine: how many were let in, and how many stay for which reason."""
+
+    let_in: int = 0
+    stay: Mapping[str, int] = {}
+
+
+class Readmission:
+    """Lets requests out of the quarantine into the journal.
+
+    They are appended and then removed, so that a crash in between leaves a duplicate and no hole.
+    """
+
+    def __init__(self, quarantine: SqliteQuarantine, journal: Journal, judge: Judge) -> None:
+        self._quarantine = quarantine
+        self._journal = journal
+        self._judge = judge
+
+    def recheck(self, clock_us: Callable[[], int]) -> Rechecked:
+        """Judge all of them again, as if they came when they came; what now passes is let in."""
+        let_in, stay, after = 0, Counter[str](), 0
+        while batch := self._quarantine.read(after, BATCH_ROWS):
+            after = batch[-1].id
+            verdicts = [self.verdict(held) for held in batch]
+            passing = [
+                (held, verdict) for held, verdict in zip(batch, verdicts, strict=True) if verdict.keep is Keep.JOURNAL
+            ]
+            stay.update(verdict.reason for verdict in verdicts if verdict.keep is not Keep.JOURNAL)
+            now_us = clock_us()
+            self._let_in([(held, _judged_again(held.record, verdict, now_us)) for held, verdict in passing])
+            let_in += len(passing)
+        return Rechecked(let_in=let_in, stay=stay)
+
+    def verdict(self, held: Held) -> Verdict:
+        """What the judge says of one now."""
+        if held.reason == TOO_LARGE:
+            return self._judge.too_large()
+        return self._judge.verdict(request_of(held.record), moment(held.record.received_us), held.record.peer)
+
+    def accept(self, held: Held, *, account: str, by: str, now_us: int) -> None:
+        """Let one in, unverified, on a person's word."""
+        unverified = Verdict(answer=HTTPStatus.OK, keep=Keep.JOURNAL, account=account)
+        record = _judged_again(held.record, unverified, now_us)
+        self._let_in([(held, msgspec.structs.replace(record, accepted_by=by))])
+        log.warning("quarantine.accepted", id=held.id, by=by, reason=held.reason, account=account)
+
+    def _let_in(self, passing: Sequence[tuple[Held, RequestRecord]]) -> None:
+        if passing:
+            self._journal.append([encode(record) for _, record in passing])
+            self._quarantine.remove([held for held, _ in passing])
+
+
+def request_of(record: RequestRecord) -> Request:
+    """The request that a record was made of."""
+    return Request(method=record.method, path=record.path, query=record.query, headers=record.headers, body=record.body)
+
+
+def _judged_again(record: RequestRecord, verdict: Verdict, now_us: int) -> RequestRecord:
+    """The record with a new verdict; when it came, and what it was answered, stay."""
+    return msgspec.structs.replace(
+        record,
+        at_us=now_us,
+        account=verdict.account,
+        api_key=verdict.trust.api_key,
+        coverage=verdict.trust.coverage,
+        verified=verdict.trust.verified,
+        stale=verdict.trust.stale,
+    )
 
 
 def content_of(record: RequestRecord, *, is_cut: bool = False) -> bytes:

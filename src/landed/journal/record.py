@@ -16,7 +16,7 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, 
     """One HTTP request that the gate kept, as it came, with the gate's verdict and its answer.
 
     Times are microseconds since 1970. `received_us` differs from `at_us` only when a person or a
-    mended secret let the request in later.
+    mended secret let the request in later; `accepted_by` is that person.
     """
 
     id: bytes
@@ -34,6 +34,7 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, 
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
     peer: str = ""
+    accepted_by: str = ""
 
 
 class SentRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="sent"):
