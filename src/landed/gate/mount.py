@@ -106,6 +106,8 @@ class Webhooks:
         self._judge = Judge.of(settings, keys)
         self._shelf = _Shelf(Path(data) if data is not None else settings.data, settings.limits)
         self._room = _Room(settings.limits.buffered_bytes_max)
+        forget = weakref.WeakMethod(self._forget)
+        os.register_at_fork(after_in_child=lambda: (of_us := forget()) and of_us())
         self._refused: Counter[str] = Counter()
         self._refused_said = 0.0
         if not keys.has_secrets:
@@ -343,6 +345,11 @@ class Webhooks:
             return verdict.answer
         return self._shelf.put(_Waiting(request, verdict, now_us, asked.peer))
 
+    def _forget(self) -> None:
+        """In the child of a fork: what its parent had in hand is not ours."""
+        self._room = _Room(self._limits.buffered_bytes_max)
+        self._shelf.forget()
+
     def _count_refused(self, reason: str) -> None:
         """Gathered, so that a flood of forged requests is one line a second."""
         self._refused[reason] += 1
@@ -389,7 +396,7 @@ class _Answer(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, status: HTTPStatus, method: str) -> _Answer:
         """The answer of that status to a request of that method."""
-        sentence = b"" if status < HTTPStatus.BAD_REQUEST else f"{status.phrase}: {ADVICE[status]}\n".encode()
+        sentence = b"" if status < HTTPStatus.BAD_REQUEST else f"{status.phrase}: {ADVICE.get(status, '')}\n".encode()
         headers = [] if status is HTTPStatus.NO_CONTENT else [("Content-Length", str(len(sentence)))]
         if sentence:
             headers.append(("Content-Type", "text/plain; charset=utf-8"))
@@ -465,8 +472,6 @@ class _Shelf:
         self._files: list[SqliteJournal | SqliteQuarantine] = []
         self._keeper: Keeper | None
         self._start()
-        forget = weakref.WeakMethod(self._forget)
-        os.register_at_fork(after_in_child=lambda: (of_us := forget()) and of_us())
 
     def put(self, waiting: _Waiting) -> _Waiting:
         """Let it wait for the next commit."""
@@ -485,9 +490,13 @@ class _Shelf:
     def close(self) -> None:
         """Let go of the files."""
         with self._committing:
-            self._keeper = None
-            while self._files:
-                self._files.pop().close()
+            self._let_go()
+
+    def forget(self) -> None:
+        """Be as new, in the child of a fork."""
+        self._inherited += [*self._files, self.thread]
+        self._files = []
+        self._start()
 
     def _start(self) -> None:
         self.able = True
@@ -497,10 +506,10 @@ class _Shelf:
         self._keeper = None
         self._is_broken = False
 
-    def _forget(self) -> None:
-        self._inherited += [*self._files, self.thread]
-        self._files = []
-        self._start()
+    def _let_go(self) -> None:
+        self._keeper = None
+        while self._files:
+            self._files.pop().close()
 
     def _commit(self) -> None:
         batch: list[_Waiting] = []
@@ -522,9 +531,7 @@ class _Shelf:
             # Whether the bytes are on disk cannot be known: no 2xx, and never another try.
             log.critical("journal.broken", error=str(error), advice="answered 503 until this process starts again")
             self._is_broken, self.able = True, False
-            self._keeper = None
-            while self._files:
-                self._files.pop().close()
+            self._let_go()
             return
         self.able = keeper.able
         for each, answer in zip(batch, answers, strict=True):
@@ -535,8 +542,7 @@ class _Shelf:
             try:
                 self._keeper = self._open()
             except (SurroundingsError, OSError) as error:
-                while self._files:
-                    self._files.pop().close()
+                self._let_go()
                 if self.able:
                     log.error("journal.unable", error=str(error))  # noqa: TRY400 - the sentence says it all
                 self.able = False
@@ -573,7 +579,7 @@ def track(  # noqa: PLR0913 - what is known of a send, all but its id by name
     None), `account` the name of the account (the first one if None), `data` the data directory. Numbers
     may be written with `+`, `00` and blanks. Of a long text through the SMS API each part has its id.
 
-    It returns when that is durable. Any process and thread may call it. Raises SettingsError for what
+    It returns when that is durable; a coroutine calls it in a thread. Any process may. Raises SettingsError for what
     is wrong in the call or the settings, SurroundingsError when the journal cannot be written now: the
     message was sent all the same, so do not send it again, and track it later.
     """
