@@ -131,6 +131,25 @@ def test_what_was_answered_is_kept_and_folded_though_processes_are_killed(mount,
     assert (tally.received, tally.folded, tally.unreadable) == (len(kept), len(set(kept)), 0)
 
 
+@pytest.mark.parametrize("name", ["flask", "fastapi", "asgi"])
+def test_what_was_answered_is_kept_when_the_only_process_is_killed(mount, name):
+    stop = threading.Event()
+    with mount(name) as mounted:
+        clients = [Client(mounted, f"client-{number}", stop) for number in range(CLIENTS)]
+        for client in clients:
+            client.start()
+        try:
+            until(lambda: sum(len(client.answered) for client in clients) > 10 * CLIENTS)
+            mounted.process.kill()
+        finally:
+            stop.set()
+        for client in clients:
+            client.join(SECONDS)
+        kept = {json.loads(record.body)["message_uuid"] for record in mounted.kept()}
+
+    assert {message_id for client in clients for message_id in client.answered} <= kept
+
+
 def _kill(mounted, clients, chance):
     """Kill one process after the other, each time when all clients could go on for a while."""
     for _ in range(KILLS):
