@@ -9,8 +9,7 @@ from ipaddress import ip_network
 import pytest
 
 from landed.errors import SettingsError
-from landed.gate.judge import Judge, Keep
-from landed.run import keyring
+from landed.gate.judge import Judge, Keep, keyring_of
 from landed.settings import load
 from landed.vonage.request import Request
 
@@ -27,7 +26,7 @@ def _empty_surroundings(monkeypatch, tmp_path):
 def test_defaults_need_nothing():
     settings = load()
     assert (settings.port, settings.private_port, str(settings.data)) == (3000, 3001, "landed-data")
-    assert not keyring(settings).has_secrets
+    assert not keyring_of(settings).has_secrets
 
 
 def test_the_command_line_wins_over_the_environment_and_that_over_the_file(monkeypatch, tmp_path):
@@ -40,7 +39,7 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_file(monke
 
 def test_several_secrets_come_with_commas_between(monkeypatch):
     monkeypatch.setenv("VONAGE_SIGNATURE_SECRET", "new, old")
-    (account,) = keyring(load()).accounts
+    (account,) = keyring_of(load()).accounts
     assert account.secrets == (b"new", b"old")
 
 
@@ -51,9 +50,9 @@ def test_secrets_are_not_shown_where_settings_are(monkeypatch):
 
 def test_accounts_of_the_file_stand_behind_the_usual_one(monkeypatch, tmp_path):
     (tmp_path / "landed.toml").write_text('[[account]]\nname = "b"\napi_key = "k"\nsignature_secret = ["x", "y"]\n')
-    assert [account.name for account in keyring(load()).accounts] == ["b"]
+    assert [account.name for account in keyring_of(load()).accounts] == ["b"]
     monkeypatch.setenv("VONAGE_SIGNATURE_SECRET", "s")
-    assert [account.name for account in keyring(load()).accounts] == ["default", "b"]
+    assert [account.name for account in keyring_of(load()).accounts] == ["default", "b"]
 
 
 @pytest.mark.parametrize("empty", ["", " ", ","])
@@ -90,7 +89,7 @@ def test_only_vonages_own_names_are_vonages(monkeypatch):
 
 def test_the_file_takes_vonages_settings_by_the_same_names(tmp_path):
     (tmp_path / "landed.toml").write_text('vonage_api_key = "k"\nvonage_signature_secret = ["x", "y"]\n')
-    (account,) = keyring(load()).accounts
+    (account,) = keyring_of(load()).accounts
     assert (account.api_key, account.secrets) == ("k", (b"x", b"y"))
 
 
@@ -186,7 +185,7 @@ def test_the_judge_is_made_by_the_settings(monkeypatch, wanted, keep):
     monkeypatch.setenv("LANDED_SMS_SIGNATURE", wanted)
     settings = load()
     request = Request(method="GET", path="/webhooks/delivery-receipt", query=b"messageId=m&status=delivered")
-    assert Judge.of(settings, keyring(settings)).verdict(request, NOON, "192.0.2.1").keep is keep
+    assert Judge.of(settings, keyring_of(settings)).verdict(request, NOON, "192.0.2.1").keep is keep
 
 
 def test_the_rate_is_a_setting_that_does_not_bind_what_came_before(monkeypatch):
@@ -194,5 +193,5 @@ def test_the_rate_is_a_setting_that_does_not_bind_what_came_before(monkeypatch):
     monkeypatch.setenv("LANDED_LIMITS__UNVERIFIED_BURST_MAX", "1")
     settings = load()
     request = Request(method="GET", path="/webhooks/delivery-receipt", query=b"messageId=m&status=delivered")
-    judges = [Judge.of(settings, keyring(settings), at_any_rate=at_any_rate) for at_any_rate in (False, True)]
+    judges = [Judge.of(settings, keyring_of(settings), at_any_rate=at_any_rate) for at_any_rate in (False, True)]
     assert [[judge.verdict(request, NOON).reason for _ in range(2)] for judge in judges] == [["", "rate"], ["", ""]]

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from landed.domain.lifecycle import Message
     from landed.domain.receipt import Inbound, Outcome, Receipt, Status
     from landed.errors import BadSignature, LandedError, Unreadable
-    from landed.gate.mount import Webhooks, track
+    from landed.gate.mount import Webhooks
+    from landed.gate.track import track
     from landed.vonage.parse import parse
 
 __version__ = "0.1.0"
@@ -42,7 +43,7 @@ _HOMES = {
     "Unreadable": "landed.errors",
     "Webhooks": "landed.gate.mount",
     "parse": "landed.vonage.parse",
-    "track": "landed.gate.mount",
+    "track": "landed.gate.track",
 }
 
 

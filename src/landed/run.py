@@ -37,7 +37,7 @@ from landed.api.app import Health, create_app
 from landed.domain.moments import moment
 from landed.errors import JournalBroken, LandedError, SettingsError, SurroundingsError
 from landed.gate.http import Gate
-from landed.gate.judge import ANSWERS, Judge
+from landed.gate.judge import ANSWERS, Judge, keyring_of
 from landed.gate.keeper import Disk, Keeper
 from landed.journal.quarantine import FILE as QUARANTINE_FILE
 from landed.journal.quarantine import SqliteQuarantine
@@ -50,7 +50,7 @@ from landed.settings import Settings
 from landed.store import Tally
 from landed.store.sqlite import FILE as STORE_FILE
 from landed.store.sqlite import SqliteReader, SqliteStore
-from landed.vonage.signing import Account, Keyring
+from landed.vonage.signing import Keyring
 from landed.worker.fold import Fold, Heard
 from landed.worker.loop import FoldLoop
 
@@ -108,26 +108,6 @@ def prepare(data: Path) -> None:
     SqliteJournal(journal_path(data)).close()
     SqliteQuarantine(quarantine_path(data)).close()
     SqliteStore(store_path(data)).close()
-
-
-def keyring(settings: Settings) -> Keyring:
-    """The accounts whose signatures are checked: the usual one first, then each `[[account]]`."""
-    accounts = []
-    if settings.vonage_signature_secret or settings.vonage_api_key or not settings.account:
-        accounts.append(
-            Account(
-                name="default",
-                api_key=settings.vonage_api_key,
-                secrets=tuple(secret.get_secret_value().encode() for secret in settings.vonage_signature_secret),
-                method=settings.vonage_signature_method,
-            )
-        )
-    for account in settings.account:
-        secrets = tuple(secret.get_secret_value().encode() for secret in account.signature_secret)
-        accounts.append(
-            Account(name=account.name, api_key=account.api_key, secrets=secrets, method=account.signature_method)
-        )
-    return Keyring(accounts)
 
 
 def listen(host: str, port: int, option: str) -> socket.socket:
@@ -337,7 +317,7 @@ def rebuild(data: Path, progress: Callable[[int, int], None]) -> Tally:
 def look_around(settings: Settings, now: datetime) -> Seen:
     """All that the doctor can see of this machine and its data; it changes nothing."""
     data = settings.data
-    seen = Seen(now=now, data=str(data), has_secrets=keyring(settings).has_secrets)
+    seen = Seen(now=now, data=str(data), has_secrets=keyring_of(settings).has_secrets)
     if not journal_path(data).exists():
         return replace(seen, free_bytes=_free_bytes(data))
     try:
@@ -426,7 +406,7 @@ async def _gate(
     )
     gate = Gate(
         Keeper(journal, quarantine, disk),
-        Judge.of(settings, keyring(settings)),
+        Judge.of(settings, keyring_of(settings)),
         limits,
         broken=broken,
         path_prefix=settings.path_prefix or "",
@@ -451,7 +431,7 @@ async def _renew(gate: Gate, settings: Settings, again: Callable[[], Settings], 
     # Where there is a terminal, SIGHUP says that it is gone.
     hung_up = stop if sys.stdin.isatty() else asked
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up.set)
-    had_secrets, stamp = keyring(settings).has_secrets, _stamp()
+    had_secrets, stamp = keyring_of(settings).has_secrets, _stamp()
     while True:
         with suppress(TimeoutError):
             await asyncio.wait_for(asked.wait(), LOOK_AT_FILE_SECONDS)
@@ -470,7 +450,7 @@ async def _renew(gate: Gate, settings: Settings, again: Callable[[], Settings], 
 
 
 def _judge_of(settings: Settings, *, checking: bool) -> tuple[Judge, Keyring]:
-    ring = keyring(settings)
+    ring = keyring_of(settings)
     if checking and not ring.has_secrets:
         raise SettingsError("The settings have no signature secret any more: restart landed if that is meant.")
     return Judge.of(settings, ring), ring
@@ -553,7 +533,7 @@ def _outcomes(data: Path) -> Mapping[str, int]:
 
 
 def _page_facts(settings: Settings) -> Mapping[str, str]:
-    checked = "checked" if keyring(settings).has_secrets else "not checked: no signature secret is set"
+    checked = "checked" if keyring_of(settings).has_secrets else "not checked: no signature secret is set"
     facts = {"Signatures": checked, "Data": str(settings.data.absolute())}
     return facts | {
         f"Webhook {number}": f"{settings.path_prefix or ''}{path}" for number, path in enumerate(ANSWERS, 1)

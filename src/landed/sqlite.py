@@ -59,6 +59,23 @@ def open_to_read(
         return db
 
 
+@contextmanager
+def writing(db: apsw.Connection) -> Iterator[None]:
+    """One writing transaction: all that is done within, or nothing.
+
+    Not by `with db`, which waits for another writer with Python's own lock in hand, so that a writer in
+    another thread could not go on.
+    """
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
 def is_unable(error: apsw.Error) -> bool:
     """Whether nothing was written and a later try may succeed; anything else leaves that unknown."""
     return isinstance(error, UNABLE) or getattr(error, "extendedresult", None) in UNABLE_EXTENDED

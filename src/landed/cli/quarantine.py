@@ -113,7 +113,7 @@ def recheck(*, data: Data = None, json: Json = False) -> None:
     """
     from landed import run  # noqa: PLC0415
     from landed.cli.printing import encode_line  # noqa: PLC0415
-    from landed.gate.judge import Judge  # noqa: PLC0415
+    from landed.gate.judge import Judge, keyring_of  # noqa: PLC0415
     from landed.gate.keeper import Readmission, Rechecked  # noqa: PLC0415
     from landed.journal.sqlite import SqliteJournal  # noqa: PLC0415
 
@@ -121,7 +121,7 @@ def recheck(*, data: Data = None, json: Json = False) -> None:
     done = Rechecked()
     quarantine = _writing(settings)
     if quarantine is not None:
-        judge = Judge.of(settings, run.keyring(settings), at_any_rate=True)
+        judge = Judge.of(settings, keyring_of(settings), at_any_rate=True)
         with closing(quarantine), closing(SqliteJournal(run.journal_path(settings.data))) as journal:
             done = Readmission(quarantine, journal, judge).recheck(_now_us)
     if json:
@@ -140,7 +140,7 @@ def accept(number: Number, *, yes: Yes = False, data: Data = None) -> None:
     Example: landed quarantine accept 7 --yes
     """
     from landed import run  # noqa: PLC0415
-    from landed.gate.judge import TOO_LARGE, Judge  # noqa: PLC0415
+    from landed.gate.judge import TOO_LARGE, Judge, keyring_of  # noqa: PLC0415
     from landed.gate.keeper import Readmission, request_of  # noqa: PLC0415
     from landed.journal.sqlite import SqliteJournal  # noqa: PLC0415
     from landed.vonage.parse import named_api_key  # noqa: PLC0415
@@ -152,7 +152,7 @@ def accept(number: Number, *, yes: Yes = False, data: Data = None) -> None:
     if quarantine is None or held.reason == TOO_LARGE:
         raise SettingsError(f"Of request {number} only the beginning was kept, so nothing can be let in.")
     _ask(f"Let request {number} in, unverified, though nothing says that Vonage sent it?", yes=yes)
-    keyring = run.keyring(settings)
+    keyring = keyring_of(settings)
     account = keyring.name_of(named_api_key(request_of(held.record))) or keyring.default
     with closing(quarantine), closing(SqliteJournal(run.journal_path(settings.data))) as journal:
         readmission = Readmission(quarantine, journal, Judge.of(settings, keyring, at_any_rate=True))
@@ -259,13 +259,12 @@ def _now_us() -> int:
 
 
 def _diagnosis(settings: Settings, held: Held) -> Sequence[Finding]:
-    from landed import run  # noqa: PLC0415
     from landed.domain.moments import moment  # noqa: PLC0415
-    from landed.gate.judge import TOO_LARGE, Judge, windows_of  # noqa: PLC0415
+    from landed.gate.judge import TOO_LARGE, Judge, keyring_of, windows_of  # noqa: PLC0415
     from landed.gate.keeper import request_of  # noqa: PLC0415
     from landed.vonage.diagnosis import diagnose  # noqa: PLC0415
 
-    request, keyring = request_of(held.record), run.keyring(settings)
+    request, keyring = request_of(held.record), keyring_of(settings)
     return diagnose(
         request,
         keyring,

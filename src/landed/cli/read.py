@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from landed.cli.options import PAGE_MAX, Data, Json, ShowNumbers
+from landed.domain.numbers import normal_number
 from landed.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def list_messages(  # noqa: PLR0913 - one argument a filter
         status=None if status is None else status.lower(),
         channel=None if channel is None else channel.lower(),
         network=network,
-        to=normal_number(to),
+        to=None if to is None else normal_number(to),
         client_ref=client_ref,
         since=read_moment(since, now, "--since"),
         until=read_moment(until, now, "--until"),
@@ -153,15 +154,6 @@ def tail(
                 )
             if len(rows) < TAIL_ROWS:
                 time.sleep(TAIL_SECONDS)
-
-
-def normal_number(typed: str | None) -> str | None:
-    """A number as a person types it, as Vonage writes it: digits from the country code on."""
-    if typed is None:
-        return None
-    number = re.sub(r"[\s().\-/]", "", typed)
-    is_number = re.fullmatch(r"\+?[0-9]+", number)
-    return number.removeprefix("+").removeprefix("00") if is_number else typed
 
 
 def read_moment(typed: str | None, now: datetime, option: str) -> datetime | None:

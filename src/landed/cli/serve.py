@@ -65,11 +65,11 @@ def serve(  # noqa: PLR0913 - one argument an option
 
 def announce(settings: Settings, parent: Parent) -> None:
     """Say where landed listens, and what a person should know now."""
-    from landed import __version__, run  # noqa: PLC0415
-    from landed.gate.judge import ANSWERS  # noqa: PLC0415
+    from landed import __version__  # noqa: PLC0415
+    from landed.gate.judge import ANSWERS, keyring_of  # noqa: PLC0415
 
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else _in_url(settings.host)  # noqa: S104 - compared
-    checked = run.keyring(settings).has_secrets
+    checked = keyring_of(settings).has_secrets
     lines = [f"landed {__version__}"]
     prefix = settings.path_prefix or ""
     lines += [f"  webhook     http://{host}:{parent.port}{prefix}{path}" for path in ANSWERS]

@@ -34,7 +34,7 @@ from landed.errors import BadSignature
 from landed.settings import Network, Settings
 from landed.vonage.parse import UNTRUSTED, Trust, authenticate, named_api_key, reads_as_sms, trust_in
 from landed.vonage.request import Request
-from landed.vonage.signing import Keyring, Windows
+from landed.vonage.signing import Account, Keyring, Windows
 
 # Which path was configured for what; each takes every known form all the same.
 ANSWERS: Mapping[str, HTTPStatus] = {
@@ -157,6 +157,26 @@ class Judge:
         if account is None:
             return _suspect("account")
         return Verdict(answer=answer, keep=Keep.JOURNAL, account=account)
+
+
+def keyring_of(settings: Settings) -> Keyring:
+    """The accounts whose signatures are checked: the usual one first, then each `[[account]]`."""
+    accounts = []
+    if settings.vonage_signature_secret or settings.vonage_api_key or not settings.account:
+        accounts.append(
+            Account(
+                name="default",
+                api_key=settings.vonage_api_key,
+                secrets=tuple(secret.get_secret_value().encode() for secret in settings.vonage_signature_secret),
+                method=settings.vonage_signature_method,
+            )
+        )
+    for account in settings.account:
+        secrets = tuple(secret.get_secret_value().encode() for secret in account.signature_secret)
+        accounts.append(
+            Account(name=account.name, api_key=account.api_key, secrets=secrets, method=account.signature_method)
+        )
+    return Keyring(accounts)
 
 
 def windows_of(settings: Settings) -> Windows:

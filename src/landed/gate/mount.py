@@ -2,7 +2,7 @@
 
 The verdicts, the answers and the journal are the gate's. Several processes may append, each through a
 connection of its own that is opened at its first receipt, while one `landed serve --role worker` folds.
-`track` is the sending side's word, put into the same journal.
+`landed.track` puts the sending side's word into the same journal.
 
 The server around it reads the request, so HTTP's own rules and its timeouts are that server's. What is
 ours is the raw query and the raw body, never a form that a framework has read: signatures cover bytes.
@@ -19,10 +19,8 @@ import threading
 import time
 import weakref
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -31,18 +29,16 @@ import msgspec
 import structlog
 
 from landed.domain.moments import moment
-from landed.domain.receipt import Api
-from landed.errors import JournalBroken, SettingsError, SurroundingsError
+from landed.errors import JournalBroken, SurroundingsError
 from landed.gate.http import ADVICE, ADVICE_ON_REFUSED, COMMIT_BYTES_MAX, HEALTH_PATH, RECORD_BYTES, RETRY_AFTER_SECONDS
-from landed.gate.judge import ANSWERS, METHODS, Judge, Keep, Verdict, normal
+from landed.gate.judge import ANSWERS, METHODS, Judge, Keep, Verdict, keyring_of, normal
 from landed.gate.keeper import CUT_BYTES, Disk, Keeper
 from landed.journal.quarantine import FILE as QUARANTINE_FILE
 from landed.journal.quarantine import SqliteQuarantine
-from landed.journal.record import Ids, SentRecord, encode
 from landed.journal.sqlite import FILE, SqliteJournal
 from landed.settings import Limits, Settings, load
 from landed.vonage.request import Request
-from landed.vonage.signing import Account, Keyring
+from landed.vonage.signing import Keyring
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse  # type: ignore[import-untyped] # Django has no types
@@ -54,7 +50,6 @@ ROOT = "/webhooks"
 NAMES = tuple(path.removeprefix(ROOT) for path in ANSWERS)
 READ_BYTES_MAX = 64 * 1024
 LENGTH_DIGITS_MAX = 18
-MESSAGE_ID_CHARACTERS_MAX = 256
 REFUSED_LINE_SECONDS = 1.0
 
 ADVICE_ON_BODY = "something in the application took the body before landed: let it leave landed's paths alone"
@@ -100,7 +95,7 @@ class Webhooks:
         settings: Settings | None = None,
     ) -> None:
         settings = settings or load(data=data)
-        keys = keyring(settings) if secrets is None else Keyring.of(secrets)
+        keys = keyring_of(settings) if secrets is None else Keyring.of(secrets)
         self._prefix = normal(prefix if prefix is not None else settings.path_prefix or "").rstrip("/")
         self._limits = settings.limits
         self._judge = Judge.of(settings, keys)
@@ -561,46 +556,6 @@ class _Shelf:
         return Keeper(journal, quarantine, disk)
 
 
-def track(  # noqa: PLR0913 - what is known of a send, all but its id by name
-    message_id: str,
-    *,
-    api: str = "messages",
-    channel: str = "sms",
-    to: str | None = None,
-    sender: str | None = None,
-    client_ref: str | None = None,
-    sent_at: datetime | None = None,
-    account: str | None = None,
-    data: Path | str | None = None,
-) -> None:
-    """Say that a message was sent: the id that Vonage gave it, before or after its receipts come.
-
-    `api` is "messages" or "sms", `channel` as Vonage writes it, `sent_at` an aware datetime (now if
-    None), `account` the name of the account (the first one if None), `data` the data directory. Numbers
-    may be written with `+`, `00` and blanks. Of a long text through the SMS API each part has its id.
-
-    It returns when that is durable; a coroutine calls it in a thread. Any process may. Raises SettingsError for what
-    is wrong in the call or the settings, SurroundingsError when the journal cannot be written now: the
-    message was sent all the same, so do not send it again, and track it later.
-    """
-    settings = load(data=data)
-    now_us = time.time_ns() // 1_000
-    record = SentRecord(
-        id=Ids().next(),
-        at_us=now_us,
-        account=_account(settings, account),
-        message_id=_message_id(message_id),
-        api=_api(api),
-        channel=channel.lower(),
-        to=_number(to),
-        sender=_number(sender),
-        client_ref=client_ref or None,
-        sent_us=now_us if sent_at is None else _microseconds(sent_at),
-    )
-    with _making(settings.data), closing(SqliteJournal(settings.data / FILE)) as journal:
-        journal.append([encode(record)])
-
-
 def _named(name: str) -> str | None:
     """The path of that last part."""
     return name if name == HEALTH_PATH else _known(ROOT + name)
@@ -608,26 +563,6 @@ def _named(name: str) -> str | None:
 
 def _known(path: str) -> str | None:
     return path if path in ANSWERS or path == HEALTH_PATH else None
-
-
-def keyring(settings: Settings) -> Keyring:
-    """The accounts whose signatures are checked: the usual one first, then each `[[account]]`."""
-    accounts = []
-    if settings.vonage_signature_secret or settings.vonage_api_key or not settings.account:
-        accounts.append(
-            Account(
-                name="default",
-                api_key=settings.vonage_api_key,
-                secrets=tuple(secret.get_secret_value().encode() for secret in settings.vonage_signature_secret),
-                method=settings.vonage_signature_method,
-            )
-        )
-    for account in settings.account:
-        secrets = tuple(secret.get_secret_value().encode() for secret in account.signature_secret)
-        accounts.append(
-            Account(name=account.name, api_key=account.api_key, secrets=secrets, method=account.signature_method)
-        )
-    return Keyring(accounts)
 
 
 def _asked_by_wsgi(environ: Environ, path: str | None) -> _Asked:
@@ -688,48 +623,3 @@ def _read_from(stream: _Readable, bytes_max: int) -> bytes:
         # The client is gone, or broke HTTP's rules; nobody may be there to read this.
         raise _Refused(HTTPStatus.BAD_REQUEST) from None
     return bytes(body)
-
-
-@contextmanager
-def _making(data: Path) -> Iterator[None]:
-    try:
-        data.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SurroundingsError(
-            f"The data directory {data} cannot be written ({error.strerror}): name another."
-        ) from error
-    yield
-
-
-def _message_id(message_id: str) -> str:
-    if not isinstance(message_id, str) or not message_id.strip() or len(message_id) > MESSAGE_ID_CHARACTERS_MAX:
-        raise SettingsError(f"{message_id!r} is no message id: give the one in Vonage's answer to your send.")
-    return message_id
-
-
-def _api(api: str) -> Api:
-    try:
-        return Api(api)
-    except ValueError:
-        raise SettingsError(f"{api!r} is no API: it is one of {', '.join(Api)}.") from None
-
-
-def _account(settings: Settings, account: str | None) -> str:
-    keys = keyring(settings)
-    names = {each.name for each in keys.accounts}
-    if account is not None and settings.account and account not in names:
-        raise SettingsError(f"{account!r} is no account in the settings: it is one of {', '.join(sorted(names))}.")
-    return account or keys.default
-
-
-def _microseconds(sent_at: datetime) -> int:
-    if sent_at.tzinfo is None:
-        raise SettingsError(f"sent_at {sent_at} has no zone: give an aware datetime.")
-    return (sent_at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-
-
-def _number(typed: str | None) -> str | None:
-    """A number as a person types it, as Vonage writes it; a name stays as it is."""
-    number = re.sub(r"[\s().\-/]", "", typed or "")
-    is_number = re.fullmatch(r"\+?[0-9]+", number)
-    return number.removeprefix("+").removeprefix("00") if is_number else typed or None

@@ -18,7 +18,7 @@ import msgspec
 from landed.errors import JournalBroken, JournalUnable
 from landed.journal import BYTES_A_READ_MAX
 from landed.journal.record import RequestRecord, encode
-from landed.sqlite import is_unable, open_file, open_to_read
+from landed.sqlite import is_unable, open_file, open_to_read, writing
 
 FILE = "quarantine.db"
 APPLICATION_ID = 0x6C6E6471
@@ -201,17 +201,8 @@ class SqliteQuarantine:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        # Not by `with self._db`: it waits for another writer with Python's own lock in hand, so that
-        # a writer in another thread could not go on.
-        with self._able():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        with self._able(), writing(self._db):
+            yield
 
     @contextmanager
     def _able(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ import apsw
 from landed.errors import JournalBroken, JournalUnable
 from landed.journal import BYTES_A_READ_MAX
 from landed.journal.record import REQUEST_TAG, REQUEST_TAG_WITHIN_BYTES
-from landed.sqlite import BUSY_MS, is_unable, open_file
+from landed.sqlite import BUSY_MS, is_unable, open_file, writing
 
 FILE = "journal.db"
 APPLICATION_ID = 0x6C6E646A
@@ -57,7 +57,7 @@ class SqliteJournal:
             if len(records) <= ROWS_A_STATEMENT:
                 self._insert(records)
             else:
-                with self._db:
+                with writing(self._db):
                     for start in range(0, len(records), ROWS_A_STATEMENT):
                         self._insert(records[start : start + ROWS_A_STATEMENT])
         return self._db.last_insert_rowid()

@@ -26,7 +26,7 @@ from landed.domain.lifecycle import Fact, Message, Source
 from landed.domain.moments import microseconds, moment
 from landed.domain.receipt import Api, Inbound, Outcome, Receipt, Segment, Status, Workflow
 from landed.errors import FoldStopped, StoreUnable
-from landed.sqlite import is_unable, open_file, open_to_read
+from landed.sqlite import is_unable, open_file, open_to_read, writing
 from landed.store import Changes, Filter, Kept, KeptInbound, Known, MessageKey, Progress, Tally
 
 FILE = "store.db"
@@ -87,7 +87,7 @@ class SqliteStore:
     def transaction(self) -> Iterator[None]:
         """All that is done within is written at once or not at all. StoreUnable: not at all."""
         try:
-            with self._db:
+            with writing(self._db):
                 yield
         except apsw.Error as error:
             if is_unable(error):
