@@ -116,4 +116,5 @@ def main() -> None:
         print(f"  {name:<13}{rate:>10,.0f} records/s   {rate / base:.2f} of plain SQLite")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+from fold import records
 from gate import HOST, WRK, Server, measure, running, servers, signed_lines
 
-from landed.journal.record import Ids, RequestRecord, encode
 from landed.journal.sqlite import SqliteJournal
 from landed.run import journal_path, store_path
 from landed.store.sqlite import SqliteReader, SqliteStore
@@ -82,57 +82,20 @@ def wait_until_even(data: Path) -> float:
     return time.monotonic() - began
 
 
-def status_records(count: int, ids: Ids) -> list[bytes]:
-    """Each message is submitted, and delivered twenty messages later."""
-    now_us = time.time_ns() // 1_000
-    messages = [str(uuid.uuid4()) for _ in range(count // 2)]
-    made = []
-    for number in range(count):
-        delivered = number % 2
-        fields = {
-            "message_uuid": messages[max(0, number // 2 - 20 * delivered)],
-            "to": "447700900000",
-            "from": "447700900001",
-            "timestamp": "2025-02-03T12:14:25Z",
-            "status": "delivered" if delivered else "submitted",
-            "channel": "sms",
-            "usage": {"currency": "EUR", "price": "0.0333"},
-            "destination": {"network_code": "12345"},
-        }
-        record = RequestRecord(
-            id=ids.next(),
-            at_us=now_us,
-            received_us=now_us,
-            account="default",
-            api_key="abcd1234",
-            coverage="body",
-            verified=True,
-            stale=False,
-            answer=200,
-            method="POST",
-            path="/webhooks/message-status",
-            query=b"",
-            headers=((b"content-type", b"application/json"),),
-            body=msgspec.json.encode(fields),
-        )
-        made.append(encode(record))
-    return made
-
-
 def stored(directory: Path, millions: Sequence[int]) -> None:
     """Fill a store step by step, and measure at each step."""
     journal, store = SqliteJournal(directory / "journal.db"), SqliteStore(directory / "store.db")
-    fold, ids = Fold(journal, store), Ids()
+    fold = Fold(journal, store)
     messages = 0
     base = 0.0
     print(f"\n{'messages stored':>16}{'folded/s':>11}{'of empty':>10}{'look-up p99 ms':>16}{'bytes a message':>17}")
     for wanted in (0, *(million * MILLION for million in millions)):
         while messages < wanted:
-            journal.append(status_records(FILL_RECORDS, ids))
+            journal.append(records(FILL_RECORDS))
             while fold.step():
                 pass
             messages += FILL_RECORDS // 2
-        journal.append(status_records(MEASURED_RECORDS, ids))
+        journal.append(records(MEASURED_RECORDS))
         began = time.perf_counter()
         while fold.step():
             pass

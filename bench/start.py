@@ -53,4 +53,5 @@ def main() -> None:
         print(f"  {name:<15}{seconds:>6.2f} s   {seconds / base:>5.1f} of a bare start   to be below {most:.2f} s")
 
 
-main()
+if __name__ == "__main__":
+    main()
