@@ -50,14 +50,12 @@ def road(directory: Path, script: Path, seconds: int) -> Road:
     arguments = [part.replace("gate", "all") if part == "gate" else part for part in gate.command]
     both = Server(gate.name, [*arguments, "--private-port", "0", "--print", "none"], environment=gate.environment)
     with running(both, directory) as port:
-        began = time.monotonic()
         run = measure(port, script, seconds, 64)
-        took = time.monotonic() - began
         folded = folded_requests(data / "data")
         caught_up = wait_until_even(data / "data")
         everything = folded_requests(data / "data")
     shutil.rmtree(data)
-    return Road(taken=everything / took, folded=folded / took, lag_seconds=caught_up if run.rate else 0.0)
+    return Road(taken=run.rate, folded=run.rate * folded / everything, lag_seconds=caught_up)
 
 
 def folded_requests(data: Path) -> int:
