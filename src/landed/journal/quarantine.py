@@ -12,13 +12,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Protocol
 
-import apsw
 import msgspec
 
-from landed.errors import JournalBroken, JournalUnable
 from landed.journal import BYTES_A_READ_MAX
+from landed.journal.durability import Durability
 from landed.journal.record import RequestRecord, encode
-from landed.sqlite import is_unable, open_file, open_to_read, writing
+from landed.sqlite import open_file, open_to_read, writing
 
 FILE = "quarantine.db"
 APPLICATION_ID = 0x6C6E6471
@@ -110,7 +109,7 @@ class SqliteQuarantine:
         self.path = path
         self._rows_max = rows_max
         self._bytes_max = bytes_max
-        self._broken: JournalBroken | None = None
+        self._durability = Durability("quarantine", path)
         if only_read:
             self._db = open_to_read(path, application_id=APPLICATION_ID, migrations=MIGRATIONS, busy_ms=busy_ms)
         else:
@@ -128,7 +127,7 @@ class SqliteQuarantine:
         held: list[Held] = []
         size = 0
         query = f"{_SELECT} WHERE id > ? ORDER BY id LIMIT ?"
-        with self._able(), closing(self._db.execute(query, (after, limit))) as cursor:
+        with self._durability.watch(), closing(self._db.execute(query, (after, limit))) as cursor:
             for row in cursor:
                 held.append(_held(row))
                 size += len(row[-1])
@@ -138,13 +137,13 @@ class SqliteQuarantine:
 
     def find(self, number: int) -> Held | None:
         """What is kept under that id."""
-        with self._able():
+        with self._durability.watch():
             row = self._db.execute(f"{_SELECT} WHERE id = ?", (number,)).get
         return None if row is None else _held(row)
 
     def totals(self) -> Totals:
         """How much is kept."""
-        with self._able():
+        with self._durability.watch():
             rows, size = self._db.execute("SELECT rows, bytes FROM total").get
         return Totals(rows=rows, bytes=size)
 
@@ -201,21 +200,8 @@ class SqliteQuarantine:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._able(), writing(self._db):
+        with self._durability.watch(), writing(self._db):
             yield
-
-    @contextmanager
-    def _able(self) -> Iterator[None]:
-        if self._broken is not None:
-            # A second try could be told "on disk" of what the first one lost.
-            raise self._broken
-        try:
-            yield
-        except apsw.Error as error:
-            if is_unable(error):
-                raise JournalUnable(f"The quarantine {self.path} cannot be used now: {error}.") from error
-            self._broken = JournalBroken(f"The quarantine {self.path} failed: {error}.")
-            raise self._broken from error
 
 
 _SELECT = "SELECT id, reason, signed, copies, first_us, last_us, data FROM suspect"

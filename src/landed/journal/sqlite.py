@@ -6,16 +6,16 @@ AUTOINCREMENT, so that a position is never given twice, even after its record wa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 
 import apsw
 
-from landed.errors import JournalBroken, JournalUnable
 from landed.journal import BYTES_A_READ_MAX
+from landed.journal.durability import Durability
 from landed.journal.record import REQUEST_TAG, REQUEST_TAG_WITHIN_BYTES
-from landed.sqlite import BUSY_MS, is_unable, open_file, writing
+from landed.sqlite import BUSY_MS, open_file, writing
 
 FILE = "journal.db"
 APPLICATION_ID = 0x6C6E646A
@@ -37,7 +37,7 @@ class SqliteJournal:
 
     def __init__(self, path: Path, *, busy_ms: int = BUSY_MS) -> None:
         self.path = path
-        self._broken: JournalBroken | None = None
+        self._durability = Durability("journal", path)
         self._db = open_file(
             path, application_id=APPLICATION_ID, migrations=MIGRATIONS, synchronous="full", busy_ms=busy_ms
         )
@@ -53,7 +53,7 @@ class SqliteJournal:
         """Make encoded records durable, all or none, and give the position of the last."""
         if not records:
             return self.last_position()
-        with self._able():
+        with self._durability.watch():
             if len(records) <= ROWS_A_STATEMENT:
                 self._insert(records)
             else:
@@ -67,7 +67,7 @@ class SqliteJournal:
         query = "SELECT position, data FROM record WHERE position > ? ORDER BY position LIMIT ?"
         rows: list[tuple[int, bytes]] = []
         size = 0
-        with self._able(), closing(self._db.execute(query, (after, limit))) as cursor:
+        with self._durability.watch(), closing(self._db.execute(query, (after, limit))) as cursor:
             for position, data in cursor:
                 rows.append((position, data))
                 size += len(data)
@@ -77,21 +77,21 @@ class SqliteJournal:
 
     def last_position(self) -> int:
         """The highest position ever given; 0 before the first record."""
-        with self._able():
+        with self._durability.watch():
             last: int = self._db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'record'").get
         return last
 
     def count_requests(self, after: int, upto: int) -> int:
         """How many `request` records there are behind the one position, up to and with the other."""
         query = "SELECT count(*) FROM record WHERE position > ? AND position <= ? AND instr(substr(data, 1, ?), ?) > 0"
-        with self._able():
+        with self._durability.watch():
             count: int = self._db.execute(query, (after, upto, REQUEST_TAG_WITHIN_BYTES, REQUEST_TAG)).get
         return count
 
     def checkpoint(self) -> None:
         """Move what is in the WAL into the file, as far as nobody is in the way."""
         # Busy: another process is at it.
-        with self._able(), suppress(apsw.BusyError):
+        with self._durability.watch(), suppress(apsw.BusyError):
             self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def close(self) -> None:
@@ -101,16 +101,3 @@ class SqliteJournal:
     def _insert(self, records: Sequence[bytes]) -> None:
         rows = ",".join(["(?)"] * len(records))
         self._db.execute(f"INSERT INTO record (data) VALUES {rows}", records)  # noqa: S608 - placeholders only
-
-    @contextmanager
-    def _able(self) -> Iterator[None]:
-        if self._broken is not None:
-            # A second try could be told "on disk" of what the first one lost.
-            raise self._broken
-        try:
-            yield
-        except apsw.Error as error:
-            if is_unable(error):
-                raise JournalUnable(f"The journal {self.path} cannot be used now: {error}.") from error
-            self._broken = JournalBroken(f"The journal {self.path} failed: {error}.")
-            raise self._broken from error
