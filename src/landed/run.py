@@ -38,7 +38,8 @@ from landed.domain.moments import moment
 from landed.errors import JournalBroken, LandedError, SettingsError, SurroundingsError
 from landed.gate.http import Gate
 from landed.gate.judge import ANSWERS, Judge, keyring_of
-from landed.gate.keeper import Disk, Keeper
+from landed.gate.keeper import Keeper
+from landed.journal.disk import Disk
 from landed.journal.quarantine import FILE as QUARANTINE_FILE
 from landed.journal.quarantine import SqliteQuarantine
 from landed.journal.record import Record, decode, encode

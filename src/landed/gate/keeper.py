@@ -7,12 +7,10 @@ known only afterwards: what could not be kept is answered 503, so that it comes 
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from pathlib import Path
 
 import msgspec
 import structlog
@@ -21,6 +19,7 @@ from landed.domain.moments import moment
 from landed.errors import BadSignature, JournalUnable
 from landed.gate.judge import TOO_LARGE, Judge, Keep, Verdict
 from landed.journal import Journal
+from landed.journal.disk import Disk
 from landed.journal.quarantine import Held, Quarantine, SqliteQuarantine, Suspect
 from landed.journal.record import Ids, RequestRecord, TickRecord, encode
 from landed.vonage.messages import MESSAGE_ID_NAMES
@@ -39,30 +38,6 @@ SAY_SECONDS = 60.0
 _MESSAGE_ID_NAMES = frozenset(name.encode() for name in MESSAGE_ID_NAMES)
 
 log = structlog.get_logger("landed.gate")
-
-
-class Disk:
-    """The disk under the journal, and how much of it may be used."""
-
-    def __init__(self, journal: Path, *, journal_bytes_max: int, free_bytes_min: int) -> None:
-        self._directory = journal.parent
-        self._files = (journal, journal.with_name(journal.name + "-wal"))
-        self._journal_bytes_max = journal_bytes_max
-        self._free_bytes_min = free_bytes_min
-
-    def shortage(self) -> str | None:
-        """What is beyond its bound, in a sentence; None when all is well."""
-        try:
-            disk = os.statvfs(self._directory)
-            used = sum(file.stat().st_size for file in self._files if file.exists()) if self._journal_bytes_max else 0
-        except OSError as error:
-            return f"The disk of {self._directory} cannot be looked at: {error}."
-        free = disk.f_bavail * disk.f_frsize
-        if free < self._free_bytes_min:
-            return f"The disk of {self._directory} has {free:,} free bytes, fewer than free_bytes_min."
-        if self._journal_bytes_max and used > self._journal_bytes_max:
-            return f"The journal has {used:,} bytes, more than journal_bytes_max."
-        return None
 
 
 class Keeper:

@@ -32,7 +32,8 @@ from landed.domain.moments import moment
 from landed.errors import JournalBroken, SurroundingsError
 from landed.gate.http import ADVICE, ADVICE_ON_REFUSED, COMMIT_BYTES_MAX, HEALTH_PATH, RECORD_BYTES, RETRY_AFTER_SECONDS
 from landed.gate.judge import ANSWERS, METHODS, Judge, Keep, Verdict, keyring_of, normal
-from landed.gate.keeper import CUT_BYTES, Disk, Keeper
+from landed.gate.keeper import CUT_BYTES, Keeper
+from landed.journal.disk import Disk
 from landed.journal.quarantine import FILE as QUARANTINE_FILE
 from landed.journal.quarantine import SqliteQuarantine
 from landed.journal.sqlite import FILE, SqliteJournal
