@@ -93,6 +93,22 @@ def test_a_copy_raises_the_count_and_the_later_signed_one_stands(start, together
     assert quarantine.totals().rows == 1
 
 
+def test_the_totals_count_copies_and_say_when_the_last_ones_came(start):
+    quarantine = start()
+    totals = quarantine.totals()
+    assert (totals.rows, totals.bytes, totals.copies, totals.newest_us, totals.newest_signed_us) == (
+        0,
+        0,
+        0,
+        None,
+        None,
+    )
+    for each in (suspect(b"1", at=3), suspect(b"1", at=4), suspect(b"2", at=7, signed=True), suspect(b"3", at=9)):
+        quarantine.keep([each])
+    totals = quarantine.totals()
+    assert (totals.rows, totals.copies, totals.newest_us, totals.newest_signed_us) == (3, 4, 9, 7)
+
+
 def test_a_full_one_takes_copies_and_nothing_else_until_there_is_room(start):
     quarantine = start(rows_max=2)
 

@@ -78,10 +78,13 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
-    """How much is kept."""
+    """How much is kept, how many requests that stands for, and when the last ones came, microseconds since 1970."""
 
     rows: int
     bytes: int
+    copies: int = 0
+    newest_us: int | None = None
+    newest_signed_us: int | None = None
 
 
 class Quarantine(Protocol):
@@ -144,8 +147,11 @@ class SqliteQuarantine:
     def totals(self) -> Totals:
         """How much is kept."""
         with self._durability.watch():
-            rows, size = self._db.execute("SELECT rows, bytes FROM total").get
-        return Totals(rows=rows, bytes=size)
+            rows, size, copies, newest_us, newest_signed_us = self._db.execute(
+                "SELECT rows, bytes, coalesce(sum(copies), 0), max(last_us), max(last_us) FILTER (WHERE signed) "
+                "FROM total LEFT JOIN suspect"
+            ).get
+        return Totals(rows=rows, bytes=size, copies=copies, newest_us=newest_us, newest_signed_us=newest_signed_us)
 
     def remove(self, held: Sequence[Held]) -> int:
         """Let go of these; how many there were. One whose place a later copy took meanwhile stays."""
