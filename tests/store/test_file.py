@@ -1,7 +1,9 @@
 """Files of ours: told from others, brought forward, refused when newer, made once by many at once."""
 
+import shutil
 import subprocess
 import sys
+from contextlib import closing
 
 import apsw
 import pytest
@@ -180,6 +182,48 @@ def test_a_file_that_is_held_is_told_in_one_sentence_and_opens_later(path):
     holder.close()
 
     opened(path, FIRST).close()
+
+
+def test_a_store_without_first_positions_takes_those_of_the_copies_that_stand(path):
+    receipt = "2, 1, x'01', 7, 'webhook', 3, 1, 'sms', 'delivered', 'delivered', 0, 1, 0"
+    with closing(
+        open_file(path, application_id=APPLICATION_ID, migrations=migrations()[:1], synchronous="normal")
+    ) as db:
+        db.execute(
+            "INSERT INTO receipt (id, message, key, position, source, copies, received_us, api, status, "  # noqa: S608 - ours
+            f"provider_status, zone_assumed, verified, stale) VALUES ({receipt})"
+        )
+        db.execute(
+            "INSERT INTO inbound (key, position, copies, received_us, account, message_id, api, zone_assumed, "
+            "verified, stale) VALUES (x'02', 9, 2, 1, 'default', 'i', 'sms', 0, 1, 0)"
+        )
+    SqliteStore(path).close()
+
+    with closing(apsw.Connection(str(path))) as db:
+        assert list(db.execute("SELECT position, first_position FROM receipt")) == [(7, 7)]
+        assert list(db.execute("SELECT position, first_position FROM inbound")) == [(9, 9)]
+
+
+def test_what_is_settled_is_in_the_file_even_when_its_log_is_lost(tmp_path, path):
+    with closing(SqliteStore(path)) as store:
+        store.progress("settled")
+        assert store.settle()
+        # A machine that dies now may lose whatever was not synced: at worst, all of the log.
+        shutil.copy(path, tmp_path / "after.db")
+    with closing(SqliteReader(tmp_path / "after.db")) as reader:
+        assert reader.progress().epoch == "settled"
+
+
+def test_a_store_is_not_settled_while_a_reader_or_another_process_keeps_it_from_it(path):
+    with closing(SqliteStore(path)) as store, closing(apsw.Connection(str(path))) as other:
+        store.progress("first")
+        assert store.settle()
+        with other:
+            other.execute("SELECT count(*) FROM fold").fetchall()
+            with store.transaction():
+                store._db.execute("UPDATE fold SET epoch = 'second'")  # noqa: SLF001 - any change will do
+            assert not store.settle()
+        assert store.settle()
 
 
 PROGRAM = """

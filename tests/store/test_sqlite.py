@@ -53,7 +53,8 @@ def keep(store, *message_ids, position, detail=None):
             )
             fact = Fact(receipt=receipt, key=receipt_key(ACCOUNT, receipt), received_at=NOON)
             changes.messages.append((row + at, message_of(ACCOUNT, [fact])))
-            changes.facts.append((row + at, Kept(row=kept_row + at, position=position, fact=fact)))
+            kept = Kept(row=kept_row + at, position=position, first_position=position, fact=fact)
+            changes.facts.append((row + at, kept))
         return store.save(changes, epoch=EPOCH, before=position - 1, position=position, at=NOON)
 
 

@@ -129,7 +129,10 @@ class Place:
     def keep(self, *several):
         """Write these messages as new ones, each with the one fact that says so."""
         row, kept_row = self.store.next_rows()
-        kept = [Kept(row=kept_row + at, position=at, fact=_fact_of(message)) for at, message in enumerate(several)]
+        kept = [
+            Kept(row=kept_row + at, position=at, first_position=at, fact=_fact_of(message))
+            for at, message in enumerate(several)
+        ]
         rows = [row + at for at in range(len(several))]
         self.save(
             Changes(
@@ -193,7 +196,7 @@ def test_every_field_of_a_message_and_its_receipts_is_read_as_it_was_written(kin
         msgspec.structs.replace(fact, receipt=msgspec.structs.replace(fact.receipt, message_id=saved.message_id))
         for fact in facts
     ]
-    kept = [Kept(row=row, position=row * 7, fact=fact) for row, fact in enumerate(facts, 1)]
+    kept = [Kept(row=row, position=row * 7, first_position=row * 5, fact=fact) for row, fact in enumerate(facts, 1)]
     key = (saved.account, saved.message_id)
     with a_place(kind) as place:
         place.save(Changes(messages=[(1, saved)], facts=[(1, each) for each in kept]))
@@ -221,17 +224,18 @@ def test_what_is_written_again_takes_the_place_of_what_was(kind, first, second, 
         for each in (fact, again)
     )
     with a_place(kind) as place:
-        place.save(Changes(messages=[(1, first)], facts=[(1, Kept(row=1, position=1, fact=fact))]))
-        place.save(Changes(messages=[(1, second)], facts=[(1, Kept(row=1, position=2, fact=again))]))
+        place.save(Changes(messages=[(1, first)], facts=[(1, Kept(row=1, position=1, first_position=1, fact=fact))]))
+        place.save(Changes(messages=[(1, second)], facts=[(1, Kept(row=1, position=2, first_position=1, fact=again))]))
         with place.reading() as reader:
             assert reader.messages(Filter(), limit=5) == [second]
-            assert reader.facts(second) == [Kept(row=1, position=2, fact=again)]
+            assert reader.facts(second) == [Kept(row=1, position=2, first_position=1, fact=again)]
 
 
 kept_inbounds = st.builds(
     KeptInbound,
     key=st.binary(min_size=16, max_size=16),
     position=st.integers(1, 2**40),
+    first_position=st.integers(1, 2**40),
     received_at=moments,
     account=texts,
     inbound=inbounds,

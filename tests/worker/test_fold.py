@@ -200,7 +200,7 @@ class Place:
             inbound = _rows(db, "inbound")
             unreadable = {(row["received_us"], row["reason"]) for row in _rows(db, "unreadable")}
         for row in (*messages.values(), *receipts, *inbound):
-            for name in ("id", "generation", "position", "copies"):
+            for name in ("id", "generation", "position", "first_position", "copies"):
                 row.pop(name, None)
         return (_set(messages.values()), _set(receipts), _set(inbound), unreadable)
 

@@ -21,10 +21,11 @@ MessageKey = tuple[str, str]
 
 
 class Kept(msgspec.Struct):
-    """A fact and where it stands: its row, and the journal record that said it."""
+    """A fact and where it stands: its row, the journal record that said it, and the first that did."""
 
     row: int
     position: int
+    first_position: int
     fact: Fact
 
 
@@ -36,10 +37,11 @@ class Known(msgspec.Struct):
 
 
 class KeptInbound(msgspec.Struct, frozen=True, kw_only=True):
-    """An inbound message as it is kept: how often it came, and the record of the copy that stands."""
+    """An inbound message as it is kept: how often it came, the record of the copy that stands and of the first."""
 
     key: bytes
     position: int
+    first_position: int
     received_at: datetime
     account: str
     inbound: Inbound
@@ -108,6 +110,9 @@ class Store(Protocol):
 
         The progress given holds once the transaction is written.
         """
+
+    def settle(self) -> bool:
+        """Make all that was written so durable that no power cut takes it back; whether that is certain."""
 
     def close(self) -> None:
         """Let go of the files."""

@@ -50,11 +50,11 @@ MESSAGE_COLUMNS = (
 RECEIPT_COLUMNS = (
     "id, message, key, position, source, copies, received_us, api, channel, status, provider_status, code, network, "
     "recipient, sender, client_ref, occurred_us, pushed_us, zone_assumed, price, currency, segments, api_key, "
-    "verified, stale, more"
+    "verified, stale, more, first_position"
 )
 INBOUND_COLUMNS = (
     "key, position, copies, received_us, account, message_id, api, channel, message_type, text, recipient, sender, "
-    "occurred_us, zone_assumed, api_key, verified, stale"
+    "occurred_us, zone_assumed, api_key, verified, stale, first_position"
 )
 
 Row = tuple[Any, ...]
@@ -153,6 +153,17 @@ class SqliteStore:
         if row is None:
             raise FoldStopped(f"Another process moved the fold of {self.path}: let only one worker run on it.")
         return _progress_of(row)
+
+    def settle(self) -> bool:
+        """Make all that was written so durable that no power cut takes it back; whether that is certain."""
+        try:
+            written, moved = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.Error as error:
+            if is_unable(error):
+                return False
+            raise
+        # All of the log is in the file, which was synced behind it; a reader may have kept some of it back.
+        return bool(written == moved)
 
     def replace_views(self, built: Path) -> None:
         """Put the views of another store in the place of this one's, in one transaction."""
@@ -411,6 +422,7 @@ def _receipt_row(message: int, kept: Kept) -> Row:
         receipt.verified,
         receipt.stale,
         None if more == _NOTHING_MORE else msgspec.json.encode(more).decode(),
+        kept.first_position,
     )
 
 
@@ -441,7 +453,7 @@ def _kept(row: Row, message_id: str) -> Kept:
         workflow=more.workflow,
     )
     fact = Fact(receipt=receipt, key=row[2], received_at=moment(row[6]), source=Source(row[4]), copies=row[5])
-    return Kept(row=row[0], position=row[3], fact=fact)
+    return Kept(row=row[0], position=row[3], first_position=row[26], fact=fact)
 
 
 def _inbound_row(kept: KeptInbound) -> Row:
@@ -464,6 +476,7 @@ def _inbound_row(kept: KeptInbound) -> Row:
         inbound.api_key,
         inbound.verified,
         inbound.stale,
+        kept.first_position,
     )
 
 
@@ -483,5 +496,11 @@ def _kept_inbound(row: Row) -> KeptInbound:
         stale=bool(row[16]),
     )
     return KeptInbound(
-        key=row[0], position=row[1], copies=row[2], received_at=moment(row[3]), account=row[4], inbound=inbound
+        key=row[0],
+        position=row[1],
+        first_position=row[17],
+        copies=row[2],
+        received_at=moment(row[3]),
+        account=row[4],
+        inbound=inbound,
     )

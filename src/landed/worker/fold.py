@@ -154,7 +154,14 @@ class _Batch:
             return self._join(position, record.account, fact, received_at, Source.WEBHOOK)
         key = inbound_key(record.account, fact)
         kept = self._inbound.get(key)
-        new = KeptInbound(key=key, position=position, received_at=received_at, account=record.account, inbound=fact)
+        new = KeptInbound(
+            key=key,
+            position=position,
+            first_position=position,
+            received_at=received_at,
+            account=record.account,
+            inbound=fact,
+        )
         self._inbound[key] = new if kept is None else _greater_inbound(kept, new)
         return kept is None
 
@@ -165,7 +172,7 @@ class _Batch:
         self._touched.setdefault(message, set()).add(fact.key)
         kept = known.facts.get(fact.key)
         if kept is None:
-            known.facts[fact.key] = Kept(row=self._next_receipt, position=position, fact=fact)
+            known.facts[fact.key] = Kept(row=self._next_receipt, position=position, first_position=position, fact=fact)
             self._next_receipt += 1
             return True
         best = greater_copy(kept.fact, fact)
@@ -223,7 +230,10 @@ def _greater_inbound(one: KeptInbound, other: KeptInbound) -> KeptInbound:
     """Of two copies the one that stands, with what both together tell; as for receipts."""
     best = max(one, other, key=_inbound_order)
     received_at = min(one.received_at, other.received_at)
-    return msgspec.structs.replace(best, received_at=received_at, copies=one.copies + other.copies)
+    first_position = min(one.first_position, other.first_position)
+    return msgspec.structs.replace(
+        best, first_position=first_position, received_at=received_at, copies=one.copies + other.copies
+    )
 
 
 def _inbound_order(kept: KeptInbound) -> tuple[bool, bytes]:
