@@ -1,5 +1,7 @@
 """Each awkward or malformed request, over a real socket: its answer, and whether it was kept."""
 
+import random
+import re
 from urllib.parse import quote
 
 import pytest
@@ -11,6 +13,8 @@ STATUS = b'{"message_uuid":"u","to":"1","from":"2","channel":"sms","status":"del
 TARGET = b"/webhooks/delivery-receipt?" + RECEIPT
 PATH = b"/webhooks/message-status"
 HOST = b"Host: example.com\r\n"
+CUTS_MAX = 10
+BYTEWISE_MAX = 600
 
 
 def get(target=TARGET, *fields, method=b"GET", version=b"HTTP/1.1", host=HOST):
@@ -257,45 +261,21 @@ def test_every_path_takes_every_method_and_keeps_the_bytes(shared, path, method)
     assert (record.answer, record.peer, record.received_us) == (ANSWERS[path], "127.0.0.1", record.at_us)
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        pytest.param(get(TARGET, b"X-Empty:", b"X-One: 1"), id="get"),
-        pytest.param(post(STATUS, b"Connection: close"), id="post"),
-        pytest.param(chunked(in_chunks(STATUS, 40, b";a=b")[:-2] + b"X: y\r\n\r\n"), id="chunked"),
-        pytest.param(post(STATUS, b"Upgrade: h2c", b"Connection: Upgrade"), id="upgrade"),
-        pytest.param(get(method=b"BREW"), id="unknown-method"),
-        pytest.param(get().replace(b"GET ", b"GET  "), id="two-blanks"),
-    ],
-)
-def test_a_request_is_the_same_wherever_it_is_cut(shared, data):
-    def asked(*pieces):
-        before = shared.reader.last_position()
-        with shared.connect() as client:
-            client.send(pieces[0])
-            # A turn of the gate's loop, in which it reads the first piece.
-            shared.on_loop(lambda: None)
-            client.send_all(pieces[1])
-            answers = client.answers()
-        return [answer.status for answer in answers], [
-            (record.method, record.path, record.query, record.headers, record.body) for record in shared.kept(before)
-        ]
-
-    whole = asked(data, b"")
-    for at in range(1, len(data)):
-        statuses, kept = asked(data[:at], data[at:])
-        assert statuses in (whole[0], [400]) if whole[0] == [405] else statuses == whole[0]
-        assert kept == whole[1]
+def cuts(data):
+    """The bytes as a piece each, and in two at many places, half of them where a part ends."""
+    chance = random.Random(data)  # noqa: S311 - the same ones each time
+    ends = [match.end() for match in re.finditer(rb"[\r\n :;]", data[:BYTEWISE_MAX]) if match.end() < len(data)]
+    places = {
+        *chance.sample(range(1, len(data)), min(CUTS_MAX, len(data) - 1)),
+        *chance.sample(ends, min(CUTS_MAX, len(ends))),
+    }
+    bytewise = [data[at : at + 1] for at in range(BYTEWISE_MAX)]
+    return [*bytewise, data[BYTEWISE_MAX:]], *([data[:at], data[at:]] for at in sorted(places))
 
 
-def test_a_request_may_come_byte_by_byte(shared):
-    before = shared.reader.last_position()
-    data = chunked(in_chunks(STATUS))
-    with shared.connect() as client:
-        client.send(*[data[at : at + 1] for at in range(len(data))])
-        assert client.answer().status == 200
-
-    assert [record.body for record in shared.kept(before)] == [STATUS]
+@pytest.mark.parametrize("data", [pytest.param(each.values[0], id=each.id) for each in WELL_FORMED + MALFORMED[1:]])
+def test_a_request_that_comes_in_pieces_is_answered_and_kept_as_the_one_that_comes_whole(shared, data):
+    shared.holds_in_pieces(data, *cuts(data))
 
 
 def test_an_answer_to_head_has_no_body_even_when_it_is_refused(shared):
