@@ -8,7 +8,10 @@ pages and SDKs are all taken: `count_total` and `total_count`, `items_number` an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Literal
+
+import msgspec
 
 from landed.domain.lifecycle import status_of
 from landed.domain.receipt import Api, Inbound, Receipt, Segment, Workflow
@@ -25,6 +28,40 @@ MESSAGE_ID_NAMES = ("message_uuid",)
 CHANNELS_OF_V01: Mapping[str, str] = {"viber_service_msg": "viber_service"}
 V01_OF_CHANNELS: Mapping[str, str] = {v1: v01 for v01, v1 in CHANNELS_OF_V01.items()}
 V01_IDS = frozenset({"messenger"})
+
+_Text = Annotated[str, msgspec.Meta(min_length=1)]
+_Object = dict[str, object]
+
+
+class _Usage(msgspec.Struct, frozen=True, gc=False):
+    price: _Text | None = None
+    currency: _Text | None = None
+
+
+class _Destination(msgspec.Struct, frozen=True, gc=False):
+    network_code: _Text | None = None
+
+
+class _UsualStatus(msgspec.Struct, frozen=True, kw_only=True, rename={"sender": "from"}):
+    """A status as v1 writes it: all of it text, in at most a few objects."""
+
+    message_uuid: _Text
+    channel: _Text
+    status: _Text
+    timestamp: _Text
+    to: _Text | None = None
+    sender: _Text | None = None
+    client_ref: _Text | None = None
+    error: _Object | None = None
+    usage: _Usage | None = None
+    destination: _Destination | None = None
+    sms: _Object | None = None
+    workflow: _Object | None = None
+
+
+_usual = msgspec.json.Decoder(_UsualStatus, float_hook=Decimal)
+_NO_USAGE = _Usage()
+_NO_DESTINATION = _Destination()
 
 
 def is_inbound(fields: Fields) -> bool:
@@ -70,6 +107,47 @@ def parse_status(fields: Fields, message_id: str, trust: Trust) -> Receipt:
         verified=trust.verified,
         stale=trust.stale,
         raw=fields,
+    )
+
+
+def usual_status(body: bytes, trust: Trust) -> Receipt | None:
+    """What `parse_status` makes of a JSON object of the usual shape, without `raw`; None for any other.
+
+    The body has no escapes.
+    """
+    try:
+        told = _usual.decode(body)
+    except (msgspec.MsgspecError, UnicodeError, InvalidOperation, RecursionError):
+        return None
+    usage, network = told.usage or _NO_USAGE, (told.destination or _NO_DESTINATION).network_code
+    texts = (told.message_uuid, told.status, told.channel, told.to, told.sender, told.client_ref, network)
+    if any(map(str.isspace, filter(None, texts))) or (usage.currency is not None and usage.currency.isspace()):
+        return None
+    code, detail = _error(told.error) if told.error else (None, None)
+    count, segments = _segments(told.sms) if told.sms else (None, ())
+    occurred_at, assumed = read_time(told.timestamp)
+    return Receipt(
+        api=Api.MESSAGES,
+        message_id=told.message_uuid,
+        channel=CHANNELS_OF_V01.get(told.channel, told.channel),
+        status=status_of(Api.MESSAGES, told.status, code, count, segments),
+        provider_status=told.status,
+        to=told.to,
+        sender=told.sender,
+        network=network,
+        code=code,
+        detail=detail,
+        client_ref=told.client_ref,
+        occurred_at=occurred_at,
+        zone_assumed=assumed,
+        price=price_of(usage.price),
+        currency=usage.currency,
+        segments=count,
+        segment_receipts=segments,
+        workflow=_workflow(told.workflow) if told.workflow else None,
+        api_key=trust.api_key,
+        verified=trust.verified,
+        stale=trust.stale,
     )
 
 

@@ -8,19 +8,48 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
+
+import msgspec
 
 from landed.domain.lifecycle import status_of
 from landed.domain.receipt import Api, Inbound, Receipt
-from landed.vonage.request import text_of
+from landed.vonage.request import FIELDS_MAX, as_fields, read_pairs, text_of
 from landed.vonage.signing import Trust
-from landed.vonage.values import iso, price_of, read_scts, read_time, scts, spaced
+from landed.vonage.values import REMEMBERED_MAX, iso, price_of, read_scts, read_time, scts, spaced
 
 Fields = Mapping[str, object]
 
 CHANNEL = "sms"
 MESSAGE_ID_NAMES = ("messageId", "message-id")
+ESCAPED_TIME_CHARACTERS_MAX = 60
 RECEIPT_NAMES = ("status", "err-code", "scts")
 INBOUND_NAMES = ("text", "keyword", "type", "data", "udh", "msisdn")
+
+# What a query string may consist of, to become JSON by other punctuation alone.
+_PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~!$'()*,;:@/?%+&="
+
+
+class _UsualReceipt(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True, rename="kebab"):
+    """A delivery receipt as Vonage writes it; a field that is not here may be one of these with escapes."""
+
+    message_id: str = msgspec.field(name="messageId")
+    status: str
+    msisdn: str = ""
+    to: str = ""
+    network_code: str = ""
+    price: str = ""
+    scts: str = ""
+    err_code: str = ""
+    client_ref: str = ""
+    api_key: str = ""
+    message_timestamp: str = ""
+    timestamp: str = ""
+    nonce: str = ""
+    sig: str = ""
+
+
+_usual = msgspec.json.Decoder(_UsualReceipt)
 
 
 def is_receipt(fields: Fields) -> bool:
@@ -58,6 +87,46 @@ def parse_receipt(fields: Fields, message_id: str, trust: Trust) -> Receipt:
         verified=trust.verified,
         stale=trust.stale,
         raw=fields,
+    )
+
+
+def usual_receipt(encoded: bytes, trust: Trust) -> Receipt | None:
+    """What `parse_receipt` makes of a usual query string or form, without `raw`; None for any other."""
+    if encoded.translate(None, _PLAIN) or encoded.count(b"&") >= FIELDS_MAX:
+        return None
+    # Of a repeated name the first stands here, and the last in JSON.
+    fields = b'","'.join(encoded.split(b"&")[::-1]).replace(b"=", b'":"')
+    try:
+        told = _usual.decode(b'{"' + fields + b'"}')
+    except msgspec.MsgspecError:
+        return None
+    message_id, status, to, network, code = told.message_id, told.status, told.msisdn, told.network_code, told.err_code
+    plain = message_id + status + to + network + code + told.scts
+    if not message_id or not status or _is_escaped(plain) or len(told.message_timestamp) > ESCAPED_TIME_CHARACTERS_MAX:
+        return None
+    sender, client_ref, api_key = told.to, told.client_ref, told.api_key
+    if _is_escaped(sender + client_ref + api_key):
+        sender, client_ref, api_key = map(_unescaped, (sender, client_ref, api_key))
+    occurred_at = read_scts(told.scts)
+    pushed_at, assumed = _read_escaped_time(told.message_timestamp)
+    return Receipt(
+        api=Api.SMS,
+        message_id=message_id,
+        channel=CHANNEL,
+        status=status_of(Api.SMS, status, code),
+        provider_status=status,
+        to=to or None,
+        sender=sender or None,
+        network=network or None,
+        code=code or None,
+        client_ref=client_ref or None,
+        occurred_at=occurred_at,
+        pushed_at=pushed_at,
+        zone_assumed=assumed or occurred_at is not None,
+        price=price_of(_unescaped(told.price)),
+        api_key=trust.api_key or api_key or None,
+        verified=trust.verified,
+        stale=trust.stale,
     )
 
 
@@ -111,6 +180,24 @@ def render_inbound(inbound: Inbound) -> dict[str, str]:
         "message-timestamp": _pushed(inbound.occurred_at, zone=not inbound.zone_assumed),
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _is_escaped(text: str) -> bool:
+    return "%" in text or "+" in text
+
+
+def _unescaped(text: str) -> str:
+    """The text of a value; empty when it is blank. Totally: an odd escape is text."""
+    if not _is_escaped(text):
+        return text
+    (value,) = as_fields(read_pairs(b"=" + text.encode())).values()
+    return text_of(value) or ""
+
+
+# In a query string each time has escapes, so it is remembered with them.
+@lru_cache(REMEMBERED_MAX)
+def _read_escaped_time(text: str) -> tuple[datetime | None, bool]:
+    return read_time(_unescaped(text))
 
 
 def _pushed(time: datetime | None, *, zone: bool) -> str | None:

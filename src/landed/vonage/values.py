@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 
 from landed.vonage.request import text_of
 
 TIME_CHARACTERS_MAX = 40
+PRICE_CHARACTERS_MAX = 30
 COUNT_DIGITS_MAX = 4
 CENTURY = 2000
+# Receipts of one second share their times, and those of one network their prices.
+REMEMBERED_MAX = 1_024
 
 # Narrower than Decimal, which also takes `1_000`, `1e9`, `NaN` and the digits of other scripts.
 _price = re.compile(r"[+-]?[0-9]{1,12}(?:\.[0-9]{0,16})?")
@@ -24,8 +28,13 @@ def read_time(value: object) -> tuple[datetime | None, bool]:
     """
     if not isinstance(value, str) or len(value) > TIME_CHARACTERS_MAX:
         return None, False
+    return _time(value)
+
+
+@lru_cache(REMEMBERED_MAX)
+def _time(text: str) -> tuple[datetime | None, bool]:
     try:
-        time = datetime.fromisoformat(value.strip())
+        time = datetime.fromisoformat(text.strip())
         return (time.replace(tzinfo=UTC), True) if time.tzinfo is None else (time.astimezone(UTC), False)
     except (ValueError, OverflowError):
         return None, False
@@ -34,7 +43,12 @@ def read_time(value: object) -> tuple[datetime | None, bool]:
 def read_scts(value: object) -> datetime | None:
     """The SMS API's `scts`, YYMMDDHHMM, taken as UTC (Vonage does not say its zone)."""
     text = text_of(value) or ""
-    if len(text) not in (10, 12) or not (text.isascii() and text.isdigit()):
+    return _scts(text) if len(text) in (10, 12) else None
+
+
+@lru_cache(REMEMBERED_MAX)
+def _scts(text: str) -> datetime | None:
+    if not (text.isascii() and text.isdigit()):
         return None
     year, month, day, hour, minute, second = (int(text.ljust(12, "0")[at : at + 2]) for at in range(0, 12, 2))
     try:
@@ -46,6 +60,11 @@ def read_scts(value: object) -> datetime | None:
 def price_of(value: object) -> Decimal | None:
     """An exact price; text, or a number as a lenient sender may write it."""
     text = (text_of(value) or "").strip()
+    return _decimal(text) if len(text) <= PRICE_CHARACTERS_MAX else None
+
+
+@lru_cache(REMEMBERED_MAX)
+def _decimal(text: str) -> Decimal | None:
     # Decimal would write 0.00000000 as 0E-8.
     return (Decimal(text) or Decimal(0)) if _price.fullmatch(text) else None
 
