@@ -8,6 +8,7 @@ from ipaddress import ip_network
 
 import pytest
 
+from landed.domain.moments import microseconds
 from landed.errors import SettingsError
 from landed.gate.judge import Judge, Keep, keyring_of
 from landed.settings import load
@@ -185,7 +186,7 @@ def test_the_judge_is_made_by_the_settings(monkeypatch, wanted, keep):
     monkeypatch.setenv("LANDED_SMS_SIGNATURE", wanted)
     settings = load()
     request = Request(method="GET", path="/webhooks/delivery-receipt", query=b"messageId=m&status=delivered")
-    assert Judge.of(settings, keyring_of(settings)).verdict(request, NOON, "192.0.2.1").keep is keep
+    assert Judge.of(settings, keyring_of(settings)).verdict(request, microseconds(NOON), "192.0.2.1").keep is keep
 
 
 def test_the_rate_is_a_setting_that_does_not_bind_what_came_before(monkeypatch):
@@ -194,4 +195,7 @@ def test_the_rate_is_a_setting_that_does_not_bind_what_came_before(monkeypatch):
     settings = load()
     request = Request(method="GET", path="/webhooks/delivery-receipt", query=b"messageId=m&status=delivered")
     judges = [Judge.of(settings, keyring_of(settings), at_any_rate=at_any_rate) for at_any_rate in (False, True)]
-    assert [[judge.verdict(request, NOON).reason for _ in range(2)] for judge in judges] == [["", "rate"], ["", ""]]
+    assert [[judge.verdict(request, microseconds(NOON)).reason for _ in range(2)] for judge in judges] == [
+        ["", "rate"],
+        ["", ""],
+    ]

@@ -11,7 +11,6 @@ from urllib.parse import urlencode
 
 import pytest
 
-from landed.domain.moments import moment
 from landed.gate.judge import Judge
 from landed.gate.keeper import Keeper
 from landed.journal.quarantine import SqliteQuarantine
@@ -57,7 +56,7 @@ def hold(tmp_path):
             keeper = Keeper(journal, quarantine)
             batch = []
             for request in requests:
-                from_noon = judge.too_large() if large else judge.verdict(request, moment(at_us), "192.0.2.1")
+                from_noon = judge.too_large() if large else judge.verdict(request, at_us, "192.0.2.1")
                 batch.append((from_noon, keeper.record_of(request, from_noon, at_us, "192.0.2.1")))
             return [int(answer) for answer in keeper.commit(batch)]
 

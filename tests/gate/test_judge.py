@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from landed.domain.moments import microseconds
 from landed.gate.judge import ANSWERS, Judge, Keep, Policy
 from landed.vonage.request import Request
 from landed.vonage.signing import Account, Coverage, Keyring, Windows, sign_jwt, sign_sig
@@ -14,6 +15,7 @@ from landed.vonage.signing import Account, Coverage, Keyring, Windows, sign_jwt,
 SECRET = "secret"
 NOON = datetime(2025, 2, 3, 12, tzinfo=UTC)
 NOON_S = int(NOON.timestamp())
+NOON_US = microseconds(NOON)
 STATUS_PATH = "/webhooks/message-status"
 RECEIPT_PATH = "/webhooks/delivery-receipt"
 PATHS = tuple(ANSWERS)
@@ -43,7 +45,7 @@ def request(path=STATUS_PATH, method="POST", query="", body=b"", token=None):
 
 
 def verdict(keyring, asked, now=NOON, windows=None):
-    return Judge(keyring, windows).verdict(asked, now)
+    return Judge(keyring, windows).verdict(asked, microseconds(now))
 
 
 def signed_status(path=STATUS_PATH, secret=SECRET, api_key=None, at=NOON_S, body=None, **kwargs):
@@ -267,8 +269,8 @@ def test_the_sms_api_too_must_be_signed_when_that_is_required(keyring):
     judge = Judge(keyring, policy=Policy(sms_must_be_signed=True))
     signed = sig_query("secret-a", "key-a") if keyring is KEYED else sig_query()
 
-    assert is_refused(judge.verdict(unsigned_sms(), NOON), "missing")
-    assert judge.verdict(request(query=signed), NOON).trust.verified
+    assert is_refused(judge.verdict(unsigned_sms(), NOON_US), "missing")
+    assert judge.verdict(request(query=signed), NOON_US).trust.verified
 
 
 def test_a_body_over_the_limit_is_kept_where_nothing_is_believed():
@@ -333,7 +335,7 @@ def test_who_is_not_on_the_list_goes_into_quarantine_however_good_the_signature(
     judge = Judge(keyring, policy=Policy(networks=NETWORKS, trusted_proxies=PROXIES))
     asked = signed_status()
     asked = Request(method="POST", path=STATUS_PATH, headers=asked.headers + headers, body=asked.body)
-    given = judge.verdict(asked, NOON, peer)
+    given = judge.verdict(asked, NOON_US, peer)
 
     assert is_kept(given, 200) if listed else is_refused(given, "address")
 
@@ -341,7 +343,7 @@ def test_who_is_not_on_the_list_goes_into_quarantine_however_good_the_signature(
 def test_without_a_list_everybody_is_taken():
     judge = Judge(ONE, policy=Policy(trusted_proxies=PROXIES))
 
-    assert is_kept(judge.verdict(signed_status(), NOON, ""), 200)
+    assert is_kept(judge.verdict(signed_status(), NOON_US, ""), 200)
 
 
 # The rate of what is not verified.
@@ -351,7 +353,7 @@ def test_the_allowance_grows_again_with_time_and_never_beyond_its_burst():
     judge = Judge(ONE, policy=Policy(unverified_per_second_max=2.0, unverified_burst_max=3))
 
     def taken(at, count=5):
-        verdicts = [judge.verdict(unsigned_sms(), NOON + timedelta(seconds=at)) for _ in range(count)]
+        verdicts = [judge.verdict(unsigned_sms(), microseconds(NOON + timedelta(seconds=at))) for _ in range(count)]
         assert {given.reason for given in verdicts if given.answer == 503} <= {"rate"}
         return [given.answer for given in verdicts].count(204)
 
@@ -362,9 +364,9 @@ def test_the_allowance_grows_again_with_time_and_never_beyond_its_burst():
 
 def test_what_is_verified_and_what_is_a_probe_have_no_such_rate():
     judge = Judge(ONE, policy=Policy(unverified_per_second_max=1.0, unverified_burst_max=1))
-    judge.verdict(unsigned_sms(), NOON)
+    judge.verdict(unsigned_sms(), NOON_US)
 
     for asked in (signed_status(), request(query=sig_query()), request()):
-        assert judge.verdict(asked, NOON).reason in ("", "probe")
-    assert judge.verdict(signed_status(secret="x"), NOON).reason == "rate"
-    assert judge.too_large(NOON).reason == "rate"
+        assert judge.verdict(asked, NOON_US).reason in ("", "probe")
+    assert judge.verdict(signed_status(secret="x"), NOON_US).reason == "rate"
+    assert judge.too_large(NOON_US).reason == "rate"

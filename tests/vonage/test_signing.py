@@ -475,9 +475,9 @@ def test_windows_can_be_set():
     signed, coverage = authenticate(request, Keyring.of(SECRET), windows)
 
     assert coverage is Coverage.BODY
-    assert not signed.is_stale(NOON + timedelta(days=7), windows.ahead)
-    assert signed.is_stale(NOON + timedelta(days=7, seconds=1), windows.ahead)
-    assert signed.is_stale(NOON - timedelta(seconds=1), windows.ahead)
+    assert not signed.is_stale((NOON + timedelta(days=7)).timestamp(), windows.ahead)
+    assert signed.is_stale((NOON + timedelta(days=7, seconds=1)).timestamp(), windows.ahead)
+    assert signed.is_stale((NOON - timedelta(seconds=1)).timestamp(), windows.ahead)
 
 
 def test_a_blank_api_key_is_as_if_absent():

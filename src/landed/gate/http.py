@@ -24,10 +24,10 @@ import httptools
 import msgspec
 import structlog
 
-from landed.domain.moments import moment
 from landed.errors import JournalBroken
 from landed.gate.judge import ANSWERS, METHODS, Judge, Keep, Verdict, normal
 from landed.gate.keeper import CUT_BYTES, Keeper
+from landed.gate.plain import HOST, PlainReader
 from landed.journal.record import RequestRecord
 from landed.settings import Limits
 from landed.vonage.request import Request
@@ -50,7 +50,6 @@ RECORD_BYTES = 1024
 # One byte a chunk takes six on the wire; more than this is not a body but an attack.
 WIRE_BYTES_A_BODY_BYTE_MAX = 8
 
-HOST = re.compile(rb"[A-Za-z0-9._~:\[\]%!$&'()*+,;=-]*")
 METHOD_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32} ")
 LINE_ENDS = {"1.0": b" HTTP/1.0\r\n", "1.1": b" HTTP/1.1\r\n"}
 FRAMING = frozenset({b"host", b"transfer-encoding", b"content-length", b"expect"})
@@ -86,6 +85,7 @@ class Gate:
     ) -> None:
         self.limits = limits
         self.connections: set[Connection] = set()
+        self.plain = PlainReader(limits)
         self.buffered_bytes = 0
         self.stopping = False
         self._keeper = keeper
@@ -135,7 +135,7 @@ class Gate:
             self.answer(exchange, HTTPStatus.SERVICE_UNAVAILABLE)
         else:
             now_us = time.time_ns() // 1_000
-            self._settle(request, self._judge.too_large(moment(now_us)), now_us, exchange)
+            self._settle(request, self._judge.too_large(now_us), now_us, exchange)
 
     def answer(self, exchange: Exchange, status: HTTPStatus) -> None:
         """Give a request its answer, in its turn."""
@@ -177,7 +177,7 @@ class Gate:
 
     def _judged(self, request: Request, exchange: Exchange) -> None:
         now_us = time.time_ns() // 1_000
-        self._settle(request, self._judge.verdict(request, moment(now_us), exchange.connection.peer), now_us, exchange)
+        self._settle(request, self._judge.verdict(request, now_us, exchange.connection.peer), now_us, exchange)
 
     def _settle(self, request: Request, verdict: Verdict, now_us: int, exchange: Exchange) -> None:
         if verdict.keep is Keep.NOTHING:
@@ -325,6 +325,11 @@ class Connection(asyncio.Protocol):
         """Bytes came: parse them, and answer each request that they complete."""
         if self._ending:
             return
+        if not self._in_message and not self._held and len(data) <= PIECE_BYTES_MAX:
+            request = self._gate.plain.read(data)
+            if request is not None:
+                self._take(request, last=False)
+                return
         self._parse(data[:PIECE_BYTES_MAX])
         if len(data) > PIECE_BYTES_MAX and not self._ending:
             self._hold(data[PIECE_BYTES_MAX:])
@@ -402,11 +407,7 @@ class Connection(asyncio.Protocol):
         last = self._ending = self._version != "1.1" or not self._parser.should_keep_alive()
         request = self._request(method)
         self._forget()
-        self._requests += 1
-        self._deadline = self._gate.loop.time() + self._limits.idle_seconds_max
-        exchange = Exchange(self, head=method == "HEAD", last=last)
-        self._exchanges.append(exchange)
-        self._gate.route(request, exchange)
+        self._take(request, last=last)
 
     # What the gate asks.
 
@@ -449,6 +450,14 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     # Within.
+
+    def _take(self, request: Request, *, last: bool) -> None:
+        """Let a whole request have its answer, in its turn."""
+        self._requests += 1
+        self._deadline = self._gate.loop.time() + self._limits.idle_seconds_max
+        exchange = Exchange(self, head=request.method == "HEAD", last=last)
+        self._exchanges.append(exchange)
+        self._gate.route(request, exchange)
 
     def _hold(self, rest: bytes) -> None:
         self._held = rest

@@ -1,6 +1,6 @@
 """The verdict on one request: what is kept, under whose name, with what trust, and the answer.
 
-Pure, but for the allowance of what is not verified, whose clock is `now`. Vonage retries for certain
+Pure, but for the allowance of what is not verified, whose clock is `now_us`. Vonage retries for certain
 only after 429 and 5xx; any other 4xx may throw a receipt away for ever
 (https://api.support.vonage.com/hc/en-us/articles/360028543292). So no 4xx is ever given to what could
 be a receipt unless it has been kept.
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 from http import HTTPStatus
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -30,9 +30,10 @@ from urllib.parse import unquote
 
 import msgspec
 
+from landed.domain.moments import MICROSECONDS_A_SECOND
 from landed.errors import BadSignature
 from landed.settings import Network, Settings
-from landed.vonage.parse import UNTRUSTED, Trust, authenticate, named_api_key, reads_as_sms, trust_in
+from landed.vonage.parse import UNTRUSTED, Coverage, Trust, authenticate, named_api_key, reads_as_sms
 from landed.vonage.request import Request
 from landed.vonage.signing import Account, Keyring, Windows
 
@@ -48,6 +49,8 @@ METHODS = ("GET", "HEAD", "POST")
 
 # What bodies over the limit are refused for; only their beginning is kept.
 TOO_LARGE = "too-large"
+# Verdicts that are made once: an account without a key of its own may be named by any.
+TRUSTED_MAX = 1_024
 
 
 class Keep(StrEnum):
@@ -95,6 +98,7 @@ class Judge:
         rate = self._policy.unverified_per_second_max if keyring.has_secrets else None
         self._allowance = None if rate is None else _Allowance(rate, self._policy.unverified_burst_max)
         self._has_keys = any(account.api_key for account in keyring.accounts)
+        self._trusted: dict[tuple[HTTPStatus, str, str | None, Coverage, bool], Verdict] = {}
 
     @classmethod
     def of(cls, settings: Settings, keyring: Keyring, *, at_any_rate: bool = False) -> Self:
@@ -108,17 +112,17 @@ class Judge:
         )
         return cls(keyring, windows_of(settings), policy)
 
-    def verdict(self, request: Request, now: datetime, peer: str = "") -> Verdict:
-        """The row of the table that this request falls into; `now` is aware, `peer` the address that connected."""
+    def verdict(self, request: Request, now_us: int, peer: str = "") -> Verdict:
+        """The row that this request falls into; `now_us` since 1970, `peer` the address that connected."""
         if request.is_probe:
             return Verdict(answer=HTTPStatus.OK, keep=Keep.NOTHING, reason="probe")
-        given = self._verdict(request, now, peer)
-        return given if given.trust.verified else self._allowed(given, now)
+        given = self._verdict(request, now_us, peer)
+        return given if given.trust.verified else self._allowed(given, now_us)
 
-    def too_large(self, now: datetime | None = None) -> Verdict:
-        """The row of a request whose body is over the limit; without `now` at any rate."""
+    def too_large(self, now_us: int | None = None) -> Verdict:
+        """The row of a request whose body is over the limit; without `now_us` at any rate."""
         given = _suspect(TOO_LARGE, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-        return given if now is None else self._allowed(given, now)
+        return given if now_us is None else self._allowed(given, now_us)
 
     def is_listed(self, request: Request, peer: str) -> bool:
         """Whether it came from a network that is accepted from."""
@@ -128,7 +132,7 @@ class Judge:
         address = sender_of(request, peer, self._policy.trusted_proxies)
         return address is not None and any(address in network for network in networks)
 
-    def _verdict(self, request: Request, now: datetime, peer: str) -> Verdict:
+    def _verdict(self, request: Request, now_us: int, peer: str) -> Verdict:
         answer = ANSWERS[request.path]
         if not self.is_listed(request, peer):
             return _suspect("address")
@@ -140,15 +144,24 @@ class Judge:
             return _suspect(bad.reason)
         if authenticated is not None:
             signed, coverage = authenticated
-            trust = trust_in(signed, coverage, now, self._windows)
-            return Verdict(answer=answer, keep=Keep.JOURNAL, account=signed.account, trust=trust)
+            stale = signed.is_stale(now_us / MICROSECONDS_A_SECOND, self._windows.ahead)
+            key = (answer, signed.account, signed.api_key, coverage, stale)
+            return self._trusted.get(key) or self._trust(*key)
         if not self._policy.sms_must_be_signed and reads_as_sms(request):
             # Vonage signs the SMS API's receipts only after its support enabled it.
             return self._unsigned(request, answer)
         return _suspect("missing", HTTPStatus.SERVICE_UNAVAILABLE)
 
-    def _allowed(self, given: Verdict, now: datetime) -> Verdict:
-        if self._allowance is None or self._allowance.take(now):
+    def _trust(self, answer: HTTPStatus, account: str, api_key: str | None, coverage: Coverage, stale: bool) -> Verdict:  # noqa: FBT001 - a cache's key
+        """The verdict on what bears a signature that holds, made once for all that is alike."""
+        trust = Trust(coverage=coverage, verified=True, stale=stale, api_key=api_key)
+        given = Verdict(answer=answer, keep=Keep.JOURNAL, account=account, trust=trust)
+        if len(self._trusted) < TRUSTED_MAX:
+            self._trusted[answer, account, api_key, coverage, stale] = given
+        return given
+
+    def _allowed(self, given: Verdict, now_us: int) -> Verdict:
+        if self._allowance is None or self._allowance.take(now_us):
             return given
         return Verdict(answer=HTTPStatus.SERVICE_UNAVAILABLE, keep=Keep.NOTHING, reason="rate")
 
@@ -206,12 +219,12 @@ class _Allowance:
         self._per_second = per_second
         self._burst = burst
         self._left = float(burst)
-        self._at: datetime | None = None
+        self._at_us: int | None = None
 
-    def take(self, now: datetime) -> bool:
+    def take(self, now_us: int) -> bool:
         """Use one, if there is one left."""
-        elapsed = 0.0 if self._at is None else max(0.0, (now - self._at).total_seconds())
-        self._at = now
+        elapsed = 0.0 if self._at_us is None else max(0, now_us - self._at_us) / MICROSECONDS_A_SECOND
+        self._at_us = now_us
         self._left = min(self._burst, self._left + elapsed * self._per_second)
         if self._left < 1:
             return False

@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 import structlog
 
-from landed.domain.moments import moment
 from landed.errors import JournalBroken, SurroundingsError
 from landed.gate.http import ADVICE, ADVICE_ON_REFUSED, COMMIT_BYTES_MAX, HEALTH_PATH, RECORD_BYTES, RETRY_AFTER_SECONDS
 from landed.gate.judge import ANSWERS, METHODS, Judge, Keep, Verdict, keyring_of, normal
@@ -332,9 +331,9 @@ class Webhooks:
         )
         now_us = time.time_ns() // 1_000
         if max(asked.length or 0, len(body)) > self._limits.body_bytes_max:
-            verdict = self._judge.too_large(moment(now_us))
+            verdict = self._judge.too_large(now_us)
         else:
-            verdict = self._judge.verdict(request, moment(now_us), asked.peer)
+            verdict = self._judge.verdict(request, now_us, asked.peer)
         if verdict.answer >= HTTPStatus.BAD_REQUEST:
             self._count_refused(verdict.reason)
         if verdict.keep is Keep.NOTHING:

@@ -342,7 +342,7 @@ def _unsigned(request: Request, keyring: Keyring) -> Iterator[Finding]:
 
 
 def _clock(signed: Signed, windows: Windows, at: datetime) -> Iterator[Finding]:
-    if not signed.is_stale(at, windows.ahead):
+    if not signed.is_stale(at.timestamp(), windows.ahead):
         return
     if signed.made_at is None:
         yield Finding(kind="clock", sentence="Its signature bears no time that anybody could mean.")

@@ -93,16 +93,16 @@ def authenticate(request: Request, keyring: Keyring, windows: Windows | None = N
     token = bearer_token(request.header(b"authorization"))
     if token is not None:
         return verify_jwt(token, request.body, keyring, windows), Coverage.BODY
-    if SIG in request.query or SIG in request.body:
+    if request.query.find(SIG) >= 0 or request.body.find(SIG) >= 0:
         pairs = _all_pairs(request)
-        if SIG in [name for name, _ in pairs]:
+        if SIG in dict(pairs):
             return verify_sig(signed_params(pairs), keyring, windows), Coverage.PARAMETERS
     return None
 
 
 def trust_in(signed: Signed, coverage: Coverage, now: datetime | None, windows: Windows) -> Trust:
     """The trust that a signature which holds earns at this moment."""
-    stale = now is not None and signed.is_stale(now, windows.ahead)
+    stale = now is not None and signed.is_stale(now.timestamp(), windows.ahead)
     return Trust(coverage=coverage, verified=True, stale=stale, api_key=signed.api_key)
 
 

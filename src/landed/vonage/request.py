@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
@@ -19,6 +20,8 @@ INTEGER_DIGITS_MAX = 18
 DECIMAL_DIGITS_MAX = 40
 BLANKS = b" \t\r\n"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# As numbers: looking for bytes in bytes tries to make a number of them first, at ten times the cost (measured).
+PERCENT, PLUS = b"%+"
 
 Pairs = list[tuple[bytes, bytes]]
 
@@ -28,7 +31,6 @@ _string = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 # A long run of digits is found in what is left when all digits are made equal, at a fifth of a pattern's cost.
 _DIGITS_ALIKE = bytes.maketrans(b"123456789", b"000000000")
 _LONG_INTEGER = b"0" * (INTEGER_DIGITS_MAX + 1)
-_escapes = re.compile(rb"(?:%[0-9A-Fa-f]{2})+")
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +87,7 @@ def read_pairs(encoded: bytes) -> Pairs:
     pairs: Pairs = []
     for field in encoded.split(b"&"):
         name, _, value = field.partition(b"=")
-        if b"%" in field or b"+" in field:
+        if PERCENT in field or PLUS in field:
             pairs.append((_unquote(name), _unquote(value)))
         elif field:
             pairs.append((name, value))
@@ -122,13 +124,7 @@ def object_of(value: object) -> Mapping[str, object]:
 
 
 def _unquote(encoded: bytes) -> bytes:
-    if b"+" in encoded:
-        encoded = encoded.replace(b"+", b" ")
-    return _escapes.sub(_unescaped, encoded) if b"%" in encoded else encoded
-
-
-def _unescaped(escapes: re.Match[bytes]) -> bytes:
-    return bytes.fromhex(escapes[0].replace(b"%", b"").decode())
+    return unquote_to_bytes(encoded.replace(b"+", b" "))
 
 
 def _json_body(text: bytes) -> Body:
