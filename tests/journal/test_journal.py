@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from landed.journal import BYTES_A_READ_MAX, Journal
-from landed.journal.record import RequestRecord, TickRecord, encode
+from landed.errors import JournalUnable
+from landed.journal import BYTES_A_READ_MAX, Journal, Retired
+from landed.journal.record import Ids, RequestRecord, SentRecord, TickRecord, encode
 
 JOURNALS = {"sqlite": "landed.journal.sqlite:SqliteJournal"}
 SECONDS_MAX = 30
+IDS = Ids()
+FOR_EVER = 2**62
 
 # Opens the journal named by its arguments, as the tests do.
 OPEN = """
@@ -42,6 +45,36 @@ while True:
     print(position, batch, flush=True)
 """
 )
+
+
+def a_request(at_us=1, *, body=b"request"):
+    return encode(
+        RequestRecord(
+            id=IDS.next(),
+            at_us=at_us,
+            received_us=at_us,
+            account="request",
+            api_key=None,
+            coverage="body",
+            verified=True,
+            stale=False,
+            answer=200,
+            method="POST",
+            path="/",
+            query=b"",
+            headers=(),
+            body=body,
+        )
+    )
+
+
+def a_tick(at_us=1):
+    return encode(TickRecord(id=b"request".ljust(16), at_us=at_us))
+
+
+def a_sent(at_us=1):
+    about = {"account": "default", "message_id": "m", "api": "sms", "channel": "sms", "to": None, "sender": None}
+    return encode(SentRecord(id=IDS.next(), at_us=at_us, client_ref=None, sent_us=at_us, **about))
 
 
 class Place:
@@ -159,28 +192,106 @@ def test_the_epoch_is_the_journals_own_and_never_changes(place, journal, tmp_pat
 
 
 def test_requests_are_counted_between_two_positions_and_nothing_else_is(journal):
-    request = RequestRecord(
-        id=b"0" * 16,
-        at_us=1,
-        received_us=1,
-        account="request",
-        api_key=None,
-        coverage="body",
-        verified=True,
-        stale=False,
-        answer=200,
-        method="POST",
-        path="/",
-        query=b"",
-        headers=(),
-        body=b"request",
-    )
-    tick = TickRecord(id=b"request".ljust(16), at_us=1)
-    journal.append([encode(each) for each in (request, tick, request, tick, request)])
+    journal.append([a_request(), a_tick(), a_request(), a_tick(), a_request()])
 
     assert journal.count_requests(0, 5) == 3
     assert journal.count_requests(1, 4) == 1
     assert journal.count_requests(5, 9) == 0
+
+
+def positions(journal):
+    return [position for position, _ in journal.read(0, 1_000_000, 1 << 30)]
+
+
+def retire_all(journal, upto, before_us):
+    counts = []
+    while count := journal.retire(upto, before_us):
+        counts.append(count)
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("upto", "before_us", "left"),
+    [
+        pytest.param(4, 35, [4, 5, 6], id="as-old-as-that"),
+        pytest.param(2, 35, [3, 4, 5, 6], id="never-past-that-position"),
+        pytest.param(4, 40, [4, 5, 6], id="not-of-that-very-time"),
+        pytest.param(0, 100, [1, 2, 3, 4, 5, 6], id="nothing-read"),
+        pytest.param(6, 10, [1, 2, 3, 4, 5, 6], id="nothing-old-enough"),
+        pytest.param(6, FOR_EVER, [6], id="never-the-newest"),
+        pytest.param(99, FOR_EVER, [6], id="a-position-that-is-not-there"),
+    ],
+)
+def test_the_oldest_are_retired_up_to_a_position_and_an_age_and_the_newest_never_is(journal, upto, before_us, left):
+    journal.append([a_request(10), a_tick(20), a_sent(30), a_request(40), a_request(50), a_request(60)])
+
+    counts = retire_all(journal, upto, before_us)
+
+    assert positions(journal) == left
+    assert sum(counts) == 6 - len(left)
+    assert journal.last_position() == 6
+
+
+def test_behind_one_that_is_young_none_is_retired_however_old(journal):
+    journal.append([a_request(10), a_request(99), a_request(10), a_request(10)])
+
+    assert retire_all(journal, 4, 50) == [1]
+    assert positions(journal) == [2, 3, 4]
+
+
+def test_what_was_retired_stays_counted(place, journal):
+    assert journal.retired() == Retired()
+    journal.append([a_request(10), a_tick(20), a_sent(30), a_request(40), a_request(50), a_tick(60)])
+    counts = [journal.count_requests(0, upto) for upto in (4, 5, 6)]
+
+    journal.retire(2, FOR_EVER)
+    assert journal.retired() == Retired(records=2, requests=1, position=2)
+    journal.retire(4, FOR_EVER)
+    assert journal.retired() == place.open().retired() == Retired(records=4, requests=2, position=4)
+
+    assert [journal.count_requests(0, upto) for upto in (4, 5, 6)] == counts == [2, 3, 3]
+    assert [journal.count_requests(4, upto) for upto in (5, 6)] == [1, 1]
+    assert journal.append([a_request(70)]) == 7
+    assert journal.count_requests(0, 7) == 4
+
+
+def test_an_empty_journal_has_nothing_to_retire(journal):
+    assert journal.retire(FOR_EVER, FOR_EVER) == 0
+    assert journal.retired() == Retired()
+
+
+@pytest.mark.parametrize(("body", "count"), [(b"x", 10_000), (b"x" * 256 * 1024, 40)], ids=["many", "large"])
+def test_a_bounded_part_is_retired_at_a_time(journal, body, count):
+    record = a_request(10, body=body)
+    journal.append([record] * count)
+
+    counts = retire_all(journal, count, 50)
+
+    assert sum(counts) == count - 1
+    assert max(counts) <= 2_000
+    assert (max(counts) - 1) * len(record) <= 2 * 1024 * 1024
+    assert journal.retired() == Retired(records=count - 1, requests=count - 1, position=count - 1)
+
+
+def test_a_damaged_record_is_not_retired_and_is_said(journal):
+    journal.append([a_request(10), b"damaged", a_request(10)])
+
+    with pytest.raises(JournalUnable, match=r"Record 2 .* damaged"):
+        retire_all(journal, 3, 50)
+    assert positions(journal)[-2:] == [2, 3]
+    assert len(positions(journal)) + journal.retired().records == 3
+
+
+def test_what_retired_records_took_is_used_again_and_no_longer_counted(journal):
+    empty = journal.used_bytes()
+    for _ in range(2):
+        last = journal.append([a_request(10, body=b"x" * 1_000)] * 2_000)
+        journal.checkpoint()
+        full = journal.used_bytes()
+        assert full > empty + 2_000 * 1_000
+        retire_all(journal, last, 50)
+        journal.checkpoint()
+        assert full - journal.used_bytes() > 1_900 * 1_000
 
 
 def test_a_checkpoint_changes_nothing_that_is_read(place, journal):

@@ -63,7 +63,7 @@ class Keeper:
         now = time.monotonic()
         if self._disk is not None and now >= self._look_at:
             self._look_at = now + LOOK_SECONDS
-            shortage = self._disk.shortage()
+            shortage = self._disk.shortage(self._journal)
             self._has_room = shortage is None
             if shortage is not None:
                 self._say("disk.short", error=shortage, advice="all is answered 503 until there is room: make some")

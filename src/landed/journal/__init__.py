@@ -9,8 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
+
 # A record can be as large as a body and its headers together; a batch of them must not fill the memory.
 BYTES_A_READ_MAX = 4 * 1024 * 1024
+
+
+class Retired(msgspec.Struct, frozen=True, kw_only=True):
+    """What has left the journal for ever: how many records, how many of them requests, and the position of the last."""
+
+    records: int = 0
+    requests: int = 0
+    position: int = 0
 
 
 class Journal(Protocol):
@@ -37,7 +47,24 @@ class Journal(Protocol):
         """The highest position ever given; positions never run backwards."""
 
     def count_requests(self, after: int, upto: int) -> int:
-        """How many `request` records there are behind the one position, up to and with the other."""
+        """How many `request` records there are behind the one position, up to and with the other.
+
+        From 0 on, those that were retired are counted, too.
+        """
+
+    def retire(self, upto: int, before_us: int) -> int:
+        """Let go of the oldest records, and say of how many; 0 when there is nothing more to retire.
+
+        They go oldest first, as long as each was appended before that time, up to and with that
+        position, and never the newest record; a bounded number at a time, so that no appender waits
+        for long. For whoever reads the journal alone, and has made durable what it read of them.
+        """
+
+    def retired(self) -> Retired:
+        """What was let go of until now."""
+
+    def used_bytes(self) -> int:
+        """What the journal takes on disk, but for the room that retired records left to new ones."""
 
     def checkpoint(self) -> None:
         """Tidy up behind the appenders; the reader's work, so that they need not wait for it."""

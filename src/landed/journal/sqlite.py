@@ -1,20 +1,24 @@
 """The embedded journal: one append-only SQLite table, as fast as a hand-written file (measured).
 
 WAL with synchronous=FULL, so a commit is on disk before it returns. Several processes may append.
-AUTOINCREMENT, so that a position is never given twice, even after its record was retired.
+AUTOINCREMENT, so that a position is never given twice, even after its record was retired. The pages
+of retired records are used again by new ones, so the file stops growing and does not shrink.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing, suppress
+from itertools import takewhile
 from pathlib import Path
 
 import apsw
+import msgspec
 
-from landed.journal import BYTES_A_READ_MAX
+from landed.errors import JournalUnable
+from landed.journal import BYTES_A_READ_MAX, Retired
 from landed.journal.durability import Durability
-from landed.journal.record import REQUEST_TAG, REQUEST_TAG_WITHIN_BYTES
+from landed.journal.record import REQUEST_TAG, REQUEST_TAG_WITHIN_BYTES, RequestRecord
 from landed.sqlite import BUSY_MS, open_file, writing
 
 FILE = "journal.db"
@@ -22,6 +26,10 @@ APPLICATION_ID = 0x6C6E646A
 ROWS_A_STATEMENT = 128
 # The worker checkpoints; an appender does it only when no worker did for about 64 MiB.
 WAL_PAGES_MAX = 16_384
+WAL_BYTES_MAX = WAL_PAGES_MAX * 4_096
+# Appenders wait while records are retired: for a few milliseconds at a time (measured).
+RECORDS_RETIRED_MAX = 2_000
+BYTES_RETIRED_MAX = 2 * 1024 * 1024
 
 MIGRATIONS = (
     """
@@ -29,7 +37,24 @@ MIGRATIONS = (
     CREATE TABLE journal (epoch TEXT NOT NULL) STRICT;
     INSERT INTO journal (epoch) VALUES (lower(hex(randomblob(16))));
     """,
+    """
+    CREATE TABLE retired (records INTEGER NOT NULL, requests INTEGER NOT NULL, position INTEGER NOT NULL) STRICT;
+    INSERT INTO retired (records, requests, position) VALUES (0, 0, 0);
+    """,
 )
+
+
+class _Head(msgspec.Struct, frozen=True, array_like=True):
+    """What every kind of record begins with."""
+
+    kind: str
+    id: bytes
+    at_us: int
+
+
+REQUEST = RequestRecord.__struct_config__.tag
+
+_head = msgspec.msgpack.Decoder(_Head)
 
 
 class SqliteJournal:
@@ -42,6 +67,8 @@ class SqliteJournal:
             path, application_id=APPLICATION_ID, migrations=MIGRATIONS, synchronous="full", busy_ms=busy_ms
         )
         self._db.wal_autocheckpoint(WAL_PAGES_MAX)
+        # Once a slow reader let it grow beyond that, it would stay so, and its room count as used.
+        self._db.pragma("journal_size_limit", WAL_BYTES_MAX)
         self._epoch: str = self._db.execute("SELECT epoch FROM journal").get
 
     @property
@@ -82,11 +109,57 @@ class SqliteJournal:
         return last
 
     def count_requests(self, after: int, upto: int) -> int:
-        """How many `request` records there are behind the one position, up to and with the other."""
-        query = "SELECT count(*) FROM record WHERE position > ? AND position <= ? AND instr(substr(data, 1, ?), ?) > 0"
+        """How many `request` records there are behind the one position; from 0 on, with those retired."""
+        # One statement, so that what is retired meanwhile is counted once.
+        query = (
+            "SELECT count(*) + iif(:after, 0, (SELECT requests FROM retired)) FROM record "
+            "WHERE position > :after AND position <= :upto AND instr(substr(data, 1, :within), :tag) > 0"
+        )
+        values = {"after": after, "upto": upto, "within": REQUEST_TAG_WITHIN_BYTES, "tag": REQUEST_TAG}
         with self._durability.watch():
-            count: int = self._db.execute(query, (after, upto, REQUEST_TAG_WITHIN_BYTES, REQUEST_TAG)).get
+            count: int = self._db.execute(query, values).get
         return count
+
+    def retire(self, upto: int, before_us: int) -> int:
+        """Let go of some of the oldest records up to that position and before that time; of how many."""
+        # All is read and understood before the transaction, for which appenders wait.
+        before = self.retired()
+        old = self._old(before.position, upto, before_us)
+        if not old:
+            return 0
+        last = old[-1][0]
+        requests = sum(head.kind == REQUEST for _, head in old)
+        counted = (len(old), requests, last, before.position)
+        with self._durability.watch(), writing(self._db):
+            self._db.execute(
+                "UPDATE retired SET records = records + ?, requests = requests + ?, position = ? WHERE position = ?",
+                counted,
+            )
+            if not self._db.changes():
+                # Another process was first.
+                return 0
+            self._db.execute("DELETE FROM record WHERE position <= ?", (last,))
+        return len(old)
+
+    def retired(self) -> Retired:
+        """What was let go of until now."""
+        with self._durability.watch():
+            records, requests, position = self._db.execute("SELECT records, requests, position FROM retired").get
+        return Retired(records=records, requests=requests, position=position)
+
+    def used_bytes(self) -> int:
+        """What the journal takes on disk, but for the room that retired records left to new ones."""
+        query = (
+            "SELECT (page_count - freelist_count) * page_size "
+            "FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
+        )
+        log = self.path.with_name(self.path.name + "-wal")
+        try:
+            # Not under the watch: whatever fails here says nothing of what is durable.
+            used: int = self._db.execute(query).get
+            return used + (log.stat().st_size if log.exists() else 0)
+        except (apsw.Error, OSError) as error:
+            raise JournalUnable(f"The journal {self.path} cannot be measured now: {error}.") from error
 
     def checkpoint(self) -> None:
         """Move what is in the WAL into the file, as far as nobody is in the way."""
@@ -98,6 +171,22 @@ class SqliteJournal:
         """Let go of the file."""
         self._db.close()
 
+    def _old(self, after: int, upto: int, before_us: int) -> list[tuple[int, _Head]]:
+        """The records that may be retired together, by what they begin with."""
+        with self._durability.watch():
+            newest: int = self._db.execute("SELECT coalesce(max(position), 0) FROM record").get
+        rows = self.read(after, RECORDS_RETIRED_MAX, BYTES_RETIRED_MAX)
+        last = min(upto, newest - 1)
+        heads = ((position, _head_of(position, data)) for position, data in rows if position <= last)
+        return list(takewhile(lambda row: row[1].at_us < before_us, heads))
+
     def _insert(self, records: Sequence[bytes]) -> None:
         rows = ",".join(["(?)"] * len(records))
         self._db.execute(f"INSERT INTO record (data) VALUES {rows}", records)  # noqa: S608 - placeholders only
+
+
+def _head_of(position: int, data: bytes) -> _Head:
+    try:
+        return _head.decode(data)
+    except msgspec.MsgspecError as error:
+        raise JournalUnable(f"Record {position} of the journal is damaged, and is not retired: {error}.") from error
