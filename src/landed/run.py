@@ -14,7 +14,6 @@ import fcntl
 import gc
 import os
 import resource
-import shutil
 import signal
 import socket
 import subprocess
@@ -26,7 +25,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO
 
-import msgspec
 import structlog
 import uvicorn
 import uvloop
@@ -34,18 +32,19 @@ from msgspec.structs import replace
 
 from landed import __version__
 from landed.api.app import Health, create_app
-from landed.domain.moments import moment
-from landed.errors import JournalBroken, LandedError, SettingsError, SurroundingsError
+from landed.errors import JournalBroken, SettingsError, SurroundingsError
 from landed.gate.http import Gate
 from landed.gate.judge import ANSWERS, Judge, keyring_of
 from landed.gate.keeper import Keeper
+from landed.gate.meter import UNVERIFIED, figures_in
 from landed.journal.disk import Disk
 from landed.journal.quarantine import FILE as QUARANTINE_FILE
 from landed.journal.quarantine import SqliteQuarantine
-from landed.journal.record import Record, decode, encode
+from landed.journal.record import Record, encode
 from landed.journal.sqlite import FILE as JOURNAL_FILE
 from landed.journal.sqlite import SqliteJournal
 from landed.onboarding.doctor import Seen
+from landed.onboarding.look import look_at
 from landed.settings import FILE as SETTINGS_FILE
 from landed.settings import Settings
 from landed.store import Tally
@@ -295,53 +294,61 @@ def record(data: Path, records: Sequence[Record]) -> None:
         journal.append([encode(each) for each in records])
 
 
-def rebuild(data: Path, progress: Callable[[int, int], None]) -> Tally:
+def rebuild(data: Path, progress: Callable[[int, int], None]) -> tuple[Tally, int]:
     """Make the views again from the journal, beside the old ones, and put them in place at once.
 
-    `progress` is told, after each batch, the position folded and the last one.
+    What retired records told is carried over as it stands. `progress` is told, after each batch, the
+    position folded and the last one. The ledger, and how many messages were carried over.
     """
     built = data / REBUILD_FILE
     with only_worker(data), closing(SqliteJournal(journal_path(data))) as journal:
         _remove(built)
         try:
+            # Brought to this version, so that it can be read beside the new one.
+            SqliteStore(store_path(data)).close()
             with closing(SqliteStore(built)) as fresh:
-                fold = Fold(journal, fresh)
+                sealed = fresh.carry(store_path(data), journal.epoch, journal.retired())
+                fold = Fold(journal, fresh, sealed=sealed)
                 while fold.step():
                     progress(fold.progress.position, journal.last_position())
             with closing(SqliteStore(store_path(data))) as store:
                 store.replace_views(built)
         finally:
             _remove(built)
-    return fold.progress.tally
+    return fold.progress.tally, sealed.messages
 
 
 def look_around(settings: Settings, now: datetime) -> Seen:
     """All that the doctor can see of this machine and its data; it changes nothing."""
-    data = settings.data
-    seen = Seen(now=now, data=str(data), has_secrets=keyring_of(settings).has_secrets)
-    if not journal_path(data).exists():
-        return replace(seen, free_bytes=_free_bytes(data))
-    try:
-        with closing(SqliteJournal(journal_path(data))) as journal, closing(SqliteReader(store_path(data))) as reader:
-            progress = reader.progress()
-            position = progress.position if progress else 0
-            last = journal.last_position()
-            newest = journal.read(last - 1, 1)
-            return replace(
-                seen,
-                journal_epoch=journal.epoch,
-                store_epoch=progress.epoch if progress else None,
-                journal_position=last,
-                fold_position=position,
-                newest_at=moment(decode(newest[0][1]).at_us) if newest else None,
-                worker_runs=_worker_runs(data),
-                tally=progress.tally if progress else Tally(),
-                journal_requests=journal.count_requests(0, position),
-                waiting=journal.count_requests(position, last),
-                free_bytes=_free_bytes(data),
-            )
-    except (LandedError, msgspec.MsgspecError, OSError) as error:
-        return replace(seen, problems=[str(error)])
+    data, limits, keyring = settings.data, settings.limits, keyring_of(settings)
+    seen = Seen(
+        now=now,
+        data=str(data),
+        has_secrets=keyring.has_secrets,
+        has_odd_secrets=any(_is_odd(secret) for account in keyring.accounts for secret in account.secrets),
+        sms_must_be_signed=settings.sms_signature == "required",
+        worker_runs=_worker_runs(data),
+        journal_bytes_max=limits.journal_bytes_max,
+        free_bytes_min=limits.free_bytes_min,
+        quarantine_rows_max=limits.quarantine_rows_max,
+        quarantine_bytes_max=limits.quarantine_bytes_max,
+    )
+    # The gates' figures first: what they had kept by then must be in the journal that is looked at next.
+    gates = figures_in(data)
+    seen = look_at(data, seen)
+    return replace(
+        seen,
+        gates_serving=gates.serving,
+        gates_mounted=gates.mounted,
+        only_mounts=bool(gates.kept_in) and not gates.sums.was_served,
+        gates_kept=gates.kept_in.get(seen.journal_epoch or "", 0),
+        unverified=sum(count for (verdict, _), count in gates.requests.items() if verdict == UNVERIFIED),
+    )
+
+
+def _is_odd(secret: bytes) -> bool:
+    """Whether a secret was written with something around it that was not meant to be a part of it."""
+    return secret[:1] in (b'"', b"'") or secret.split() != [secret]
 
 
 def _worker_runs(data: Path) -> bool:
@@ -354,11 +361,6 @@ def _worker_runs(data: Path) -> bool:
         except OSError:
             return True
     return False
-
-
-def _free_bytes(data: Path) -> int:
-    existing = next(directory for directory in (data, *data.absolute().parents) if directory.exists())
-    return shutil.disk_usage(existing).free
 
 
 def _remove(database: Path) -> None:

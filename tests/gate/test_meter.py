@@ -73,7 +73,7 @@ def checked(text):
 
 
 def refusals(data):
-    return figures_in(data, "e").requests.get((UNJUDGED, "404"), 0)
+    return figures_in(data).requests.get((UNJUDGED, "404"), 0)
 
 
 def test_requests_are_counted_by_verdict_and_answer(tmp_path):
@@ -91,7 +91,7 @@ def test_requests_are_counted_by_verdict_and_answer(tmp_path):
     meter.refused(BUSY, "rate", 7)
     meter.refused(GONE)
     meter.write()
-    gates = figures_in(tmp_path, "")
+    gates = figures_in(tmp_path)
     assert gates.requests == {
         ("verified", "200"): 4,
         ("verified", "503"): 1,
@@ -127,10 +127,10 @@ def test_several_processes_add_up_and_those_at_work_are_known(tmp_path):
         meter.refused(GONE)
         meter.write()
     assert refusals(tmp_path) == 3
-    assert (figures_in(tmp_path, "").serving, figures_in(tmp_path, "").mounted) == (2, 1)
+    assert (figures_in(tmp_path).serving, figures_in(tmp_path).mounted) == (2, 1)
     other.close()
     assert refusals(tmp_path) == 3
-    assert (figures_in(tmp_path, "").serving, figures_in(tmp_path, "").mounted) == (1, 1)
+    assert (figures_in(tmp_path).serving, figures_in(tmp_path).mounted) == (1, 1)
 
 
 def test_whoever_starts_again_counts_on_in_the_same_file(tmp_path):
@@ -146,7 +146,7 @@ def test_a_mount_after_a_gate_does_not_hide_that_there_was_one(tmp_path):
     Meter(tmp_path).close()
     meter = Meter(tmp_path, "mount")
     meter.write()
-    gates = figures_in(tmp_path, "")
+    gates = figures_in(tmp_path)
     assert (gates.serving, gates.mounted, gates.sums.was_served) == (0, 1, True)
 
 
@@ -165,7 +165,7 @@ def test_figures_do_not_run_backwards_when_a_gate_is_killed_at_any_moment(tmp_pa
 
 def test_a_fork_s_child_counts_for_itself(tmp_path):
     subprocess.run([sys.executable, "-c", FORKING, tmp_path], check=True)
-    assert figures_in(tmp_path, "e").sums.kept["journal"] == 5 + 1 + 2 + 1
+    assert figures_in(tmp_path).kept_in == {"e": 5 + 1 + 2 + 1}
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -232,8 +232,8 @@ def test_all_that_can_be_counted_has_room_in_its_half(tmp_path):
     for name in ("journal", "quarantine"):
         meter.wrote(name, many, many)
     meter.write()
-    assert figures_in(tmp_path, "").sums.unwritten == 0
-    assert figures_in(tmp_path, "").requests["wrong", "401"] == many
+    assert figures_in(tmp_path).sums.unwritten == 0
+    assert figures_in(tmp_path).requests["wrong", "401"] == many
 
 
 def test_the_words_for_what_is_wrong_are_those_of_bad_signature():
@@ -257,7 +257,7 @@ def test_what_cannot_be_written_hurts_nobody_and_is_written_later(tmp_path):
     assert refusals(data) == 0
     meter.write()
     assert refusals(data) == 2
-    assert figures_in(data, "").sums.unwritten == 2
+    assert figures_in(data).sums.unwritten == 2
 
 
 def test_a_data_directory_put_in_the_place_of_another_gets_the_figures(tmp_path):
@@ -283,12 +283,12 @@ def test_requests_kept_in_another_journal_are_not_counted_with_those_of_this_one
         restarted.count_for("old")
         restarted.wrote("journal", 1, 1)
         restarted.write()
-        assert figures_in(tmp_path, "old").sums.kept == {"journal": 6, "quarantine": 2}
+        assert figures_in(tmp_path).kept_in == {"old": 6}
         restarted.count_for("new")
         restarted.wrote("journal", 3, 1)
         restarted.write()
-    assert figures_in(tmp_path, "new").sums.kept == {"journal": 3, "quarantine": 2}
-    assert figures_in(tmp_path, "old").sums.kept == {"journal": 0, "quarantine": 2}
+    assert figures_in(tmp_path).kept_in == {"new": 3}
+    assert figures_in(tmp_path).sums.kept["quarantine"] == 2
 
 
 def test_threads_lose_no_count(tmp_path):
@@ -306,7 +306,7 @@ def test_threads_lose_no_count(tmp_path):
     for thread in threads:
         thread.join()
     meter.close()
-    assert figures_in(tmp_path, "").requests == {("unjudged", "404"): 2_000, ("verified", "200"): 2_000}
+    assert figures_in(tmp_path).requests == {("unjudged", "404"): 2_000, ("verified", "200"): 2_000}
 
 
 def test_what_was_counted_last_is_written_without_another_request(tmp_path):

@@ -4,37 +4,67 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import typer
 
 from landed.cli.options import Data, Json
+from landed.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from landed.onboarding.doctor import Finding, Ledger
 
 
 def doctor(*, data: Data = None, json: Json = False) -> None:
     """Look for whatever may keep receipts from coming.
 
-    Each finding says what is wrong, why it matters and what to do. Exit code 1 when there is one.
+    Each finding says what is wrong, why it matters and what to do. Exit code 1 when something is wrong;
+    advice alone is no fault.
 
     Example: landed doctor --data landed-data
     """
-    import msgspec  # noqa: PLC0415
-
     from landed import run  # noqa: PLC0415
-    from landed.cli.printing import Look, encode_line  # noqa: PLC0415
-    from landed.onboarding.doctor import examine, ledger_of  # noqa: PLC0415
+    from landed.onboarding.doctor import examine, ledger_of, wrong_settings  # noqa: PLC0415
     from landed.settings import load  # noqa: PLC0415
 
-    seen = run.look_around(load(data=data), datetime.now(UTC))
-    findings, ledger = examine(seen), ledger_of(seen)
-    if json:
-        typer.echo(encode_line({"ok": not findings, "findings": findings, "ledger": msgspec.to_builtins(ledger)}))
+    ledger = None
+    try:
+        seen = run.look_around(load(data=data), datetime.now(UTC))
+    except SettingsError as error:
+        # Wrong settings are what a doctor is asked about, so they end no look with exit code 2.
+        findings = wrong_settings(str(error))
     else:
-        look = Look(sys.stdout, show_numbers=False)
-        for finding in findings:
-            typer.echo(look.paint(finding.what, "red"))
-            typer.echo(f"  why  {finding.why}\n  do   {finding.do}\n")
-        counts = f"{ledger.received:,} requests received: {ledger.folded:,} new, {ledger.duplicate:,} duplicate"
-        typer.echo(f"{counts}, {ledger.unreadable:,} unreadable, {ledger.waiting:,} waiting.")
-        typer.echo("Nothing is wrong." if not findings else f"{len(findings)} to mend.")
-    if findings:
+        findings, ledger = examine(seen), ledger_of(seen)
+    faults = [finding for finding in findings if not finding.advice]
+    if json:
+        typer.echo(_line(findings, ledger, ok=not faults))
+    else:
+        _tell(findings, ledger)
+    if faults:
         raise typer.Exit(1)
+
+
+def _line(findings: Sequence[Finding], ledger: Ledger | None, *, ok: bool) -> str:
+    import msgspec  # noqa: PLC0415
+
+    from landed.cli.printing import encode_line  # noqa: PLC0415
+
+    return encode_line({"ok": ok, "findings": findings, "ledger": msgspec.to_builtins(ledger)})
+
+
+def _tell(findings: Sequence[Finding], ledger: Ledger | None) -> None:
+    from landed.cli.printing import Look  # noqa: PLC0415
+
+    look = Look(sys.stdout, show_numbers=False)
+    for finding in findings:
+        typer.echo(look.paint(finding.what, "yellow" if finding.advice else "red"))
+        typer.echo(f"  why  {finding.why}\n  do   {finding.do}\n")
+    if ledger is not None:
+        counts = f"{ledger.received:,} requests received: {ledger.folded:,} new, {ledger.duplicate:,} duplicate"
+        counts += f", {ledger.unreadable:,} unreadable, {ledger.waiting:,} waiting"
+        typer.echo(f"{counts}; {ledger.quarantined:,} in quarantine.")
+    faults = sum(not finding.advice for finding in findings)
+    advice = f" {len(findings) - faults} to think about." if len(findings) > faults else ""
+    typer.echo((f"{faults} to mend." if faults else "Nothing is wrong.") + advice)

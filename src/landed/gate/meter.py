@@ -331,11 +331,12 @@ class Meter:
 class Gates(msgspec.Struct, frozen=True, kw_only=True):
     """What all gates of a data directory have counted: `serving` and `mounted` are the processes at work now.
 
-    `sums.epoch` is that of the journal whose requests are in `sums.kept`.
+    `kept_in` counts the requests that were kept in a journal, by its epoch; `sums` has those of no journal.
     """
 
     serving: int = 0
     mounted: int = 0
+    kept_in: Mapping[str, int] = {}
     sums: Figures = msgspec.field(default_factory=Figures)
 
     @property
@@ -348,9 +349,9 @@ class Gates(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
-def figures_in(data: Path, epoch: str) -> Gates:
-    """The sums over all files in a data directory; of what was kept in a journal, over the one with that epoch."""
-    sums = Figures(epoch=epoch)
+def figures_in(data: Path) -> Gates:
+    """The sums over all files in a data directory."""
+    sums, kept_in = Figures(), Counter[str]()
     serving = mounted = 0
     for path in data.glob("gate-*.figures"):
         with suppress(OSError), path.open("rb") as file:
@@ -358,10 +359,11 @@ def figures_in(data: Path, epoch: str) -> Gates:
             if figures is None:
                 continue
             sums.join(figures)
+            kept_in[figures.epoch] += figures.kept["journal"]
             if _is_held(file.fileno()):
                 serving += figures.source == "serve"
                 mounted += figures.source == "mount"
-    return Gates(serving=serving, mounted=mounted, sums=sums)
+    return Gates(serving=serving, mounted=mounted, kept_in=kept_in, sums=sums)
 
 
 _decoder = msgspec.json.Decoder(Figures)

@@ -1,0 +1,139 @@
+"""Looks at a data directory for the doctor: journal, store, quarantine and disk, each by itself.
+
+What cannot be read is said in a sentence, and the rest is looked at all the same.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import apsw
+import msgspec
+from msgspec.structs import replace
+
+from landed.domain.lifecycle import Fact, Source
+from landed.domain.moments import moment
+from landed.domain.receipt import Api
+from landed.errors import LandedError
+from landed.journal.quarantine import FILE as QUARANTINE_FILE
+from landed.journal.quarantine import SqliteQuarantine
+from landed.journal.record import decode
+from landed.journal.sqlite import FILE as JOURNAL_FILE
+from landed.journal.sqlite import SqliteJournal
+from landed.onboarding.doctor import Seen
+from landed.store import Tally
+from landed.store.sqlite import FILE as STORE_FILE
+from landed.store.sqlite import SqliteReader
+
+# So many of the last receipts are looked at.
+RECEIPTS = 1_000
+LATELY = timedelta(hours=1)
+
+FILES: Mapping[str, str] = {"journal": JOURNAL_FILE, "store": STORE_FILE, "quarantine": QUARANTINE_FILE}
+
+
+def look_at(data: Path, seen: Seen) -> Seen:
+    """All that can be seen in the directory, put into `seen`; it changes nothing there."""
+    seen = replace(seen, has_data=data.is_dir(), free_bytes=free_bytes(data))
+    # The store before the journal, which goes on: so the fold is never ahead of what is seen of the journal.
+    looks: Mapping[str, Callable[[Path, Seen], Seen]] = {
+        "store": _store,
+        "journal": _journal,
+        "quarantine": _quarantine,
+    }
+    for part, look in looks.items():
+        path = data / FILES[part]
+        if not path.exists() and (part != "store" or not (data / JOURNAL_FILE).exists()):
+            continue
+        try:
+            seen = look(path, seen)
+        except (LandedError, apsw.Error, msgspec.MsgspecError, OSError) as error:
+            seen = replace(seen, unusable={**seen.unusable, part: _sentence(path, error)})
+    return seen
+
+
+def file_bytes(data: Path) -> Mapping[str, int]:
+    """The sizes of journal, store and quarantine, each with its write-ahead log, in bytes."""
+    return {
+        part: sum(_size(data / (file + suffix)) for suffix in ("", "-wal"))
+        for part, file in FILES.items()
+        if (data / file).exists()
+    }
+
+
+def free_bytes(data: Path) -> int:
+    """How much room is left to us on the disk of a directory that may not be there yet."""
+    existing = next(directory for directory in (data, *data.absolute().parents) if directory.is_dir())
+    return shutil.disk_usage(existing).free
+
+
+def _store(path: Path, seen: Seen) -> Seen:
+    with closing(SqliteReader(path)) as reader:
+        progress = reader.progress()
+        facts = [kept.fact for kept, _ in reader.receipts_after(max(0, reader.newest_receipt() - RECEIPTS), RECEIPTS)]
+    came = [fact for fact in facts if fact.source is Source.WEBHOOK]
+    sms = [fact.receipt.verified for fact in came if fact.receipt.api is Api.SMS]
+    return replace(
+        seen,
+        store_epoch=progress.epoch if progress else None,
+        fold_position=progress.position if progress else 0,
+        tally=progress.tally if progress else Tally(),
+        newest_verified_at=max((fact.received_at for fact in came if fact.receipt.verified), default=None),
+        sms_signed=sum(sms),
+        sms_unsigned=len(sms) - sum(sms),
+        delays=[delay for fact in came if (delay := _delay(fact, seen.now - LATELY)) is not None],
+    )
+
+
+def _delay(fact: Fact, since: datetime) -> timedelta | None:
+    """How long a receipt took by Vonage's clock and ours, if both can be trusted in it."""
+    receipt = fact.receipt
+    made_at = receipt.pushed_at or receipt.occurred_at
+    if made_at is None or not receipt.verified or receipt.zone_assumed or fact.received_at < since:
+        return None
+    return fact.received_at - made_at
+
+
+def _journal(path: Path, seen: Seen) -> Seen:
+    with closing(SqliteJournal(path)) as journal:
+        position, last = seen.fold_position, journal.last_position()
+        append_time = partial(_append_time, journal)
+        return replace(
+            seen,
+            journal_epoch=journal.epoch,
+            journal_position=last,
+            newest_at=append_time(last - 1),
+            oldest_waiting_at=append_time(position),
+            journal_requests=journal.count_requests(0, position),
+            waiting=journal.count_requests(position, last),
+            journal_bytes=file_bytes(path.parent)["journal"],
+        )
+
+
+def _append_time(journal: SqliteJournal, after: int) -> datetime | None:
+    """When the record behind that position was appended; None when there is none."""
+    rows = journal.read(after, 1)
+    return moment(decode(rows[0][1]).at_us) if rows else None
+
+
+def _quarantine(path: Path, seen: Seen) -> Seen:
+    with closing(SqliteQuarantine(path, only_read=True)) as quarantine:
+        return replace(seen, quarantine=quarantine.totals())
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _sentence(path: Path, error: Exception) -> str:
+    if isinstance(error, LandedError):
+        return str(error)
+    return f"{path} cannot be read ({error})."

@@ -1,0 +1,344 @@
+"""Faults planted in real files, and that the doctor finds each of them, and nothing on a sound set-up."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+
+import apsw
+import pytest
+
+from landed.gate.meter import Meter
+from landed.journal.quarantine import SqliteQuarantine, Suspect
+from landed.journal.record import Ids, RequestRecord, TickRecord, encode
+from landed.journal.sqlite import SqliteJournal
+from landed.onboarding.doctor import BEHIND_RECORDS_MAX, examine
+from landed.run import (
+    LOCK_FILE,
+    journal_path,
+    look_around,
+    only_worker,
+    prepare,
+    quarantine_path,
+    store_path,
+)
+from landed.settings import load
+from landed.store.sqlite import SqliteStore
+from landed.worker.fold import Fold
+
+SECRET = "a-signature-secret"
+IDS = Ids()
+
+
+def as_us(at):
+    return int(at.timestamp() * 1_000_000)
+
+
+def request(body, at, *, verified=True):
+    return RequestRecord(
+        id=IDS.next(),
+        at_us=as_us(at),
+        received_us=as_us(at),
+        account="default",
+        api_key=None,
+        coverage="body" if verified else "nothing",
+        verified=verified,
+        stale=False,
+        answer=200,
+        method="POST",
+        path="/webhooks/message-status",
+        query=b"",
+        headers=(),
+        body=body,
+    )
+
+
+def receipt(name, at, *, made_at=None, **more):
+    made_at = (made_at or at - timedelta(seconds=2)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    fields = {"message_uuid": name, "status": "delivered", "channel": "sms", "to": "447700900001", "timestamp": made_at}
+    return request(json.dumps(fields | more).encode(), at)
+
+
+def sms_receipt(name, at):
+    body = f"msisdn=447700900001&to=AcmeInc&messageId={name}&status=delivered&err-code=0&scts=2603221200"
+    return request(body.encode(), at)
+
+
+class Place:
+    """A data directory with a journal, folded, a quarantine, a gate's figures, and a worker at work."""
+
+    def __init__(self, data):
+        self.now = datetime.now(UTC)
+        self.data = data
+        self.settings = {"vonage_signature_secret": SECRET}
+        self.meter = Meter(data)
+        prepare(data)
+        self.append(
+            *(receipt(f"m{number}", self.now - timedelta(minutes=number)) for number in range(20, 0, -1)),
+            receipt("m3", self.now - timedelta(seconds=40), made_at=self.now - timedelta(minutes=3, seconds=2)),
+            request(b"?", self.now - timedelta(seconds=30)),
+            self.tick(self.now),
+        )
+        self.fold()
+
+    def tick(self, at):
+        return TickRecord(id=IDS.next(), at_us=as_us(at))
+
+    def append(self, *records):
+        with closing(SqliteJournal(journal_path(self.data))) as journal:
+            journal.append([encode(record) for record in records])
+            self.meter.count_for(journal.epoch)
+        self.meter.wrote("journal", sum(isinstance(record, RequestRecord) for record in records), 100)
+        self.meter.write()
+
+    def fold(self):
+        with (
+            closing(SqliteJournal(journal_path(self.data))) as journal,
+            closing(SqliteStore(store_path(self.data))) as store,
+        ):
+            fold = Fold(journal, store)
+            while fold.step():
+                pass
+
+    def hold(self, at, *, signed=True, rows=1):
+        suspects = [
+            Suspect(content=b"%d" % row, reason="wrong", signed=signed, record=request(b"{}", at, verified=False))
+            for row in range(rows)
+        ]
+        with closing(SqliteQuarantine(quarantine_path(self.data))) as quarantine:
+            quarantine.keep(suspects)
+
+    def sql(self, path, statement):
+        with closing(apsw.Connection(str(path))) as db:
+            db.execute(statement)
+
+    def found(self):
+        seen = look_around(load(data=self.data, **self.settings), self.now)
+        return [finding.name for finding in examine(seen)]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    for name in list(os.environ):
+        if name.startswith(("LANDED_", "VONAGE_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    data = tmp_path / "data"
+    place = Place(data)
+    with only_worker(data):
+        yield place
+    place.meter.close()
+
+
+# A file of another program's, of a later version of ours, and one that a disk has spoilt.
+
+
+def no_database(_place, path):
+    path.write_bytes(b"no database, but long enough to be taken for one" * 100)
+
+
+def of_another_program(place, path):
+    path.unlink()
+    place.sql(path, "CREATE TABLE theirs (a); PRAGMA application_id = 7")
+
+
+def of_a_newer_landed(place, path):
+    place.sql(path, "PRAGMA user_version = 99")
+
+
+def spoilt(_place, path):
+    with path.open("r+b") as file:
+        file.seek(4_096)
+        file.write(b"\xa5" * (path.stat().st_size - 4_096))
+
+
+@pytest.mark.parametrize("part", ["journal", "store", "quarantine"])
+@pytest.mark.parametrize("fault", [no_database, of_another_program, of_a_newer_landed, spoilt])
+def test_a_file_that_cannot_be_used_is_named_and_the_rest_looked_at(place, part, fault):
+    place.hold(place.now)
+    path = {"journal": journal_path, "store": store_path, "quarantine": quarantine_path}[part](place.data)
+    fault(place, path)
+    seen = look_around(load(data=place.data, **place.settings), place.now)
+    findings = examine(seen)
+    rest = [] if part == "quarantine" else ["refused"]
+    assert [finding.name for finding in findings] == [f"{part}-unusable", *rest]
+    assert str(path) in findings[0].what
+
+
+# Each takes a sound place and plants one fault there.
+
+
+def no_directory(place):
+    shutil.rmtree(place.data)
+
+
+def a_file_for_a_directory(place):
+    shutil.rmtree(place.data)
+    place.data.touch()
+
+
+def an_empty_directory(place):
+    shutil.rmtree(place.data)
+    place.data.mkdir()
+
+
+def no_store(place):
+    store_path(place.data).unlink()
+
+
+def no_worker(place):
+    (place.data / LOCK_FILE).unlink()
+
+
+def many_waiting(place):
+    place.append(*[place.tick(place.now)] * (BEHIND_RECORDS_MAX + 1))
+
+
+def one_waiting_for_long(place):
+    place.append(receipt("late", place.now - timedelta(minutes=6)), place.tick(place.now))
+
+
+def a_gate_that_writes_nothing(place):
+    place.now += timedelta(minutes=3)
+
+
+def no_gate(place):
+    place.meter.close()
+    place.now += timedelta(minutes=3)
+
+
+def a_clock_set_back(place):
+    place.now -= timedelta(minutes=20)
+
+
+def a_clock_that_is_behind(place):
+    place.append(receipt("early", place.now, made_at=place.now + timedelta(minutes=7)))
+    place.fold()
+
+
+def a_clock_that_is_ahead(place):
+    for file in place.data.glob("*.db*"):
+        file.unlink()
+    prepare(place.data)
+    late = timedelta(minutes=11)
+    place.append(*(receipt(f"m{number}", place.now, made_at=place.now - late) for number in range(6)))
+    place.fold()
+
+
+def little_room(place):
+    place.settings["limits"] = {"free_bytes_min": 10**18}
+
+
+def a_journal_at_its_bound(place):
+    place.settings["limits"] = {"journal_bytes_max": journal_path(place.data).stat().st_size}
+
+
+def a_full_quarantine(place):
+    place.settings["limits"] = {"quarantine_rows_max": 5}
+    place.hold(place.now, signed=False, rows=5)
+
+
+def a_refused_signature(place):
+    place.hold(place.now)
+
+
+def noise(place):
+    place.hold(place.now, signed=False)
+
+
+def a_receipt_counted_twice(place):
+    place.sql(store_path(place.data), "UPDATE fold SET received = received + 1, folded = folded + 1")
+
+
+def a_tally_that_does_not_add_up(place):
+    place.sql(store_path(place.data), "UPDATE fold SET duplicate = duplicate + 1")
+
+
+def a_request_gone_from_the_journal(place):
+    place.sql(journal_path(place.data), "DELETE FROM record WHERE position = 3")
+
+
+def a_request_that_a_gate_kept_and_the_journal_has_not(place):
+    place.meter.wrote("journal", 1, 100)
+    place.meter.write()
+
+
+def another_journal(place):
+    journal_path(place.data).unlink()
+    prepare(place.data)
+    place.append(*[place.tick(place.now)] * 50)
+
+
+def an_older_copy_of_the_journal(place):
+    shutil.copy(journal_path(place.data), place.data / "copy")
+    place.append(receipt("new", place.now))
+    place.fold()
+    shutil.copy(place.data / "copy", journal_path(place.data))
+
+
+def no_secret(place):
+    del place.settings["vonage_signature_secret"]
+
+
+def a_secret_in_quotation_marks(place):
+    place.settings["vonage_signature_secret"] = f'"{SECRET}"'
+
+
+def signed_sms(place):
+    place.append(sms_receipt("s", place.now))
+    place.fold()
+
+
+def requests_without_a_signature(place):
+    place.meter.refused(200, "unverified", 3)
+    place.meter.write()
+
+
+@pytest.mark.parametrize(
+    ("plant", "names"),
+    [
+        (no_directory, ["no-data"]),
+        (a_file_for_a_directory, ["no-data"]),
+        (an_empty_directory, ["no-journal"]),
+        (no_store, ["store-unusable"]),
+        (no_worker, ["no-worker"]),
+        (many_waiting, ["behind"]),
+        (one_waiting_for_long, ["behind"]),
+        (a_gate_that_writes_nothing, ["gate-silent"]),
+        (no_gate, ["no-gate"]),
+        (a_clock_set_back, ["clock"]),
+        (a_clock_that_is_behind, ["clock"]),
+        (a_clock_that_is_ahead, ["clock"]),
+        (little_room, ["disk"]),
+        (a_journal_at_its_bound, ["journal-full"]),
+        (a_full_quarantine, ["quarantine-full", "quarantined"]),
+        (a_refused_signature, ["refused"]),
+        (noise, ["quarantined"]),
+        (a_receipt_counted_twice, ["ledger"]),
+        (a_tally_that_does_not_add_up, ["ledger"]),
+        (a_request_gone_from_the_journal, ["ledger", "ledger-of-gates"]),
+        (a_request_that_a_gate_kept_and_the_journal_has_not, ["ledger-of-gates"]),
+        (another_journal, ["other-journal"]),
+        (an_older_copy_of_the_journal, ["journal-went-back"]),
+        (no_secret, ["no-secret"]),
+        (a_secret_in_quotation_marks, ["odd-secret"]),
+        (signed_sms, ["sms-signature"]),
+        (requests_without_a_signature, ["unverified"]),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_each_planted_fault_is_found(place, plant, names):
+    assert place.found() == []
+    plant(place)
+    assert place.found() == names
+
+
+def test_looking_leaves_all_files_as_they_were(place):
+    place.hold(place.now, signed=False)
+    before = {file.name: file.read_bytes() for file in place.data.iterdir() if not file.name.endswith("-shm")}
+    assert place.found() == ["quarantined"]
+    after = {file.name: file.read_bytes() for file in place.data.iterdir() if not file.name.endswith("-shm")}
+    assert {name: data for name, data in after.items() if data or name in before} == before
