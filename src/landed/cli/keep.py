@@ -16,7 +16,8 @@ PROGRESS_SECONDS = 0.5
 def rebuild(data: Data = None) -> None:
     """Make the store's views again from the journal.
 
-    Needs the worker's place, so stop `landed serve` first. The old views stay until the new ones are whole.
+    Needs the worker's place, so stop `landed serve` first. The old views stay until the new ones are whole. What was
+    told by requests that are retired from the journal (see journal_days) is carried over as it stands.
 
     Example: landed rebuild --data landed-data
     """
@@ -34,10 +35,12 @@ def rebuild(data: Data = None) -> None:
             shown = time.monotonic()
             typer.echo(f"\r{position:,} of {last:,} records ({100 * position // max(last, 1)} %)", nl=False, err=True)
 
-    tally = run.rebuild(directory, progress)
+    tally, sealed = run.rebuild(directory, progress)
     if sys.stderr.isatty():
         typer.echo("\r", nl=False, err=True)
     typer.echo(
         f"Made again from {tally.received:,} requests: {tally.folded:,} new, {tally.duplicate:,} duplicate, "
         f"{tally.unreadable:,} unreadable."
     )
+    if sealed:
+        typer.echo(f"Carried over sealed, since the journal no longer has all of their requests: {sealed:,} messages.")

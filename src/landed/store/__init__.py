@@ -71,6 +71,22 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     tally: Tally
 
 
+class Sealed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a rebuild carried over as it stood, since the records that told it are retired.
+
+    That is every receipt and inbound message first told at or before `through`, of so many `messages`.
+    Records up to `upto` are counted in them already.
+    """
+
+    through: int = 0
+    upto: int = 0
+    messages: int = 0
+
+    def has_counted(self, position: int, first_position: int) -> bool:
+        """Whether what was first told there has counted the copy at that position already."""
+        return first_position <= self.through and position <= self.upto
+
+
 class Changes(msgspec.Struct, kw_only=True):
     """What one batch of records changed; written in one transaction with the position."""
 

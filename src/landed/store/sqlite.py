@@ -22,12 +22,13 @@ from typing import Any
 import apsw
 import msgspec
 
-from landed.domain.lifecycle import Fact, Message, Source
+from landed.domain.lifecycle import Fact, Message, Source, message_of
 from landed.domain.moments import microseconds, moment
 from landed.domain.receipt import Api, Inbound, Outcome, Receipt, Segment, Status, Workflow
 from landed.errors import FoldStopped, StoreUnable
+from landed.journal import Retired
 from landed.sqlite import is_unable, open_file, open_to_read, writing
-from landed.store import Changes, Filter, Kept, KeptInbound, Known, MessageKey, Progress, Tally
+from landed.store import Changes, Filter, Kept, KeptInbound, Known, MessageKey, Progress, Sealed, Tally
 
 FILE = "store.db"
 APPLICATION_ID = 0x6C6E6473
@@ -38,6 +39,23 @@ WAL_PAGES_MAX = 4_096
 # Room for the part of the index that new messages fall into, a generation of random keys.
 CACHE_KIB = 64 * 1024
 VIEWS = ("message", "receipt", "inbound", "unreadable", "fold")
+
+# What is known by retired records alone: each receipt that they were the first to tell, and its message.
+CARRY = (
+    "INSERT INTO main.receipt SELECT * FROM older.receipt WHERE first_position <= :through",
+    "INSERT INTO main.message SELECT * FROM older.message WHERE id IN (SELECT message FROM main.receipt)",
+    "INSERT INTO main.inbound SELECT * FROM older.inbound WHERE first_position <= :through",
+    "INSERT INTO main.unreadable SELECT * FROM older.unreadable WHERE position <= :through",
+)
+CARRIED = (
+    "SELECT (SELECT count(*) FROM main.message), (SELECT count(*) FROM main.unreadable), (SELECT count(*) FROM ("
+    "SELECT first_position FROM main.receipt WHERE source = 'webhook' UNION SELECT first_position FROM main.inbound))"
+)
+STRADDLING = (
+    "SELECT account, message_id FROM main.message "
+    "WHERE id IN (SELECT message FROM older.receipt WHERE first_position > :through)"
+)
+MESSAGES_A_TIME = 1_000
 
 ALWAYS_US = -(2**63)
 NEVER_US = 2**63 - 1
@@ -164,6 +182,42 @@ class SqliteStore:
             raise
         # All of the log is in the file, which was synced behind it; a reader may have kept some of it back.
         return bool(written == moved)
+
+    def carry(self, older: Path, epoch: str, retired: Retired) -> Sealed:
+        """Begin a new store with what an older one of this journal knows by records that are retired."""
+        self._db.execute("ATTACH ? AS older", (str(older),))
+        try:
+            with self.transaction():
+                upto = self._db.execute("SELECT position FROM older.fold WHERE epoch = ?", (epoch,)).get or 0
+                return self._carried(epoch, retired, upto)
+        finally:
+            self._db.execute("DETACH older")
+
+    def _carried(self, epoch: str, retired: Retired, upto: int) -> Sealed:
+        through = {"through": retired.position}
+        for sql in CARRY if upto else ():
+            self._db.execute(sql, through)
+        straddling: list[MessageKey] = list(self._db.execute(STRADDLING, through))
+        for start in range(0, len(straddling), MESSAGES_A_TIME):
+            self._join_again(straddling[start : start + MESSAGES_A_TIME])
+        messages, unreadable, folded = self._db.execute(CARRIED).get
+        # A store that is older than what was retired cannot tell of the rest whether it was duplicate: that is lost.
+        received = retired.requests if upto >= retired.position else folded + unreadable
+        duplicate = received - folded - unreadable
+        self._db.execute(
+            "INSERT INTO fold VALUES (1, ?, ?, 0, ?, ?, ?, ?)",
+            (epoch, retired.position, received, folded, duplicate, unreadable),
+        )
+        return Sealed(through=retired.position, upto=upto, messages=messages)
+
+    def _join_again(self, keys: Collection[MessageKey]) -> None:
+        """Make messages what their receipts here say."""
+        rows = [
+            _message_row(known.row, message_of(account, [kept.fact for kept in known.facts.values()]))
+            for (account, _), known in self.load(keys).items()
+            if known.row is not None
+        ]
+        self._insert("save_messages", rows)
 
     def replace_views(self, built: Path) -> None:
         """Put the views of another store in the place of this one's, in one transaction."""

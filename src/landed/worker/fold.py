@@ -21,7 +21,7 @@ from landed.domain.receipt import Api, Inbound, Receipt, Status
 from landed.errors import FoldStopped, Unreadable
 from landed.journal import Journal
 from landed.journal.record import Record, RequestRecord, SentRecord, TickRecord, decode
-from landed.store import Changes, Kept, KeptInbound, Known, MessageKey, Progress, Store
+from landed.store import Changes, Kept, KeptInbound, Known, MessageKey, Progress, Sealed, Store
 from landed.vonage.parse import Coverage, Trust, read
 from landed.vonage.request import Request
 
@@ -48,9 +48,10 @@ class Fold:
     """One journal into one store. `heard` is told of each request, after its transaction.
 
     `was_full` says that the last batch was as large as one may be, so that more may be waiting.
+    `sealed` is what a rebuild began with.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its two doors, its bounds, and what a rebuild adds
         self,
         journal: Journal,
         store: Store,
@@ -58,15 +59,17 @@ class Fold:
         *,
         records_a_batch: int = RECORDS_A_BATCH,
         bytes_a_batch: int = BYTES_A_BATCH,
+        sealed: Sealed | None = None,
     ) -> None:
         self._journal = journal
         self._store = store
         self._heard = heard
         self._records_a_batch = records_a_batch
         self._bytes_a_batch = bytes_a_batch
+        self._sealed = sealed or Sealed()
         self.was_full = False
         self.progress: Progress = store.progress(journal.epoch)
-        self._refuse_positions_beyond_the_end()
+        self._refuse_positions_outside_the_journal()
 
     def step(self) -> int:
         """Fold the next batch, and say how many records it had; 0 when there is nothing to do."""
@@ -75,7 +78,7 @@ class Fold:
         self.was_full = len(rows) == self._records_a_batch or sum(len(data) for _, data in rows) >= self._bytes_a_batch
         if not rows:
             return 0
-        batch = _Batch(rows)
+        batch = _Batch(rows, self._sealed)
         with self._store.transaction():
             changes = batch.changes(self._store)
             progress = self._store.save(
@@ -86,19 +89,27 @@ class Fold:
             self._heard(batch.folded)
         return len(rows)
 
-    def _refuse_positions_beyond_the_end(self) -> None:
+    def _refuse_positions_outside_the_journal(self) -> None:
         last = self._journal.last_position()
         if self.progress.position > last:
             raise FoldStopped(
                 f"The store has folded up to record {self.progress.position}, but the journal ends at {last}: "
                 "the journal was put back from an older copy. Put back the newer one, or run `landed rebuild`."
             )
+        retired = self._journal.retired().position
+        if self.progress.position < retired:
+            raise FoldStopped(
+                f"The store has folded up to record {self.progress.position}, but the journal's records up to "
+                f"{retired} are retired: the store was put back from an older copy, or made anew. Put back the newer "
+                "one, or run `landed rebuild` to go on with what is left."
+            )
 
 
 class _Batch:
     """One transaction's work: read all, load what is known of their messages, join, collect."""
 
-    def __init__(self, rows: Sequence[tuple[int, bytes]]) -> None:
+    def __init__(self, rows: Sequence[tuple[int, bytes]], sealed: Sealed) -> None:
+        self._sealed = sealed
         # Before the transaction, which holds up nobody while this takes its time.
         self._records = [(position, *_read(position, data)) for position, data in rows]
         self.at = moment(self._records[-1][1].at_us)
@@ -154,6 +165,8 @@ class _Batch:
             return self._join(position, record.account, fact, received_at, Source.WEBHOOK)
         key = inbound_key(record.account, fact)
         kept = self._inbound.get(key)
+        if kept is not None and self._sealed.has_counted(position, kept.first_position):
+            return False
         new = KeptInbound(
             key=key,
             position=position,
@@ -175,6 +188,8 @@ class _Batch:
             known.facts[fact.key] = Kept(row=self._next_receipt, position=position, first_position=position, fact=fact)
             self._next_receipt += 1
             return True
+        if self._sealed.has_counted(position, kept.first_position):
+            return False
         best = greater_copy(kept.fact, fact)
         kept.position = position if best.receipt is fact.receipt else kept.position
         kept.fact = best
