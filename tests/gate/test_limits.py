@@ -218,6 +218,17 @@ def test_a_head_may_have_all_of_its_limit(start, limits, fits, does_not, status)
     assert gate.statuses(head(does_not)) == [status]
 
 
+@pytest.mark.parametrize("line", [b"X:\r\n", b"X: \r\n", b"X: y\r\n", b"X:  y  \r\n"])
+def test_the_limit_of_a_head_is_the_same_in_pieces(start, line):
+    data = b"GET / HTTP/1.1\r\n" + HOST + line * 20 + b"\r\n"
+    seen = set()
+    for bytes_max in range(100, 200, 5):
+        gate = start(header_bytes_max=bytes_max)
+        gate.holds_in_pieces(data, [data[:20], data[20:]])
+        seen.update(gate.statuses(data))
+    assert seen == {404, 431}
+
+
 def test_unfinished_bodies_together_have_a_limit(start):
     gate = start(buffered_bytes_max=290_000)
     clients = [gate.connect() for _ in range(6)]

@@ -106,6 +106,15 @@ def test_a_thousand_malformed_requests_are_answered_or_closed_and_leave_nothing_
     assert grown_kib < GROWTH_KIB_MAX
 
 
+def test_a_thousand_malformed_requests_are_answered_alike_in_pieces(shared):
+    for number in range(REQUESTS):
+        data = malformed(number)
+        chance = random.Random(number)  # noqa: S311 - the same ones each time
+        ends = [*sorted(chance.choices(range(len(data) + 1), k=chance.randint(1, 6))), len(data)]
+        pieces = [data[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        shared.holds_in_pieces(data, pieces)
+
+
 @pytest.mark.parametrize(
     "attack",
     [
