@@ -13,14 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from landed import run
+from landed.domain.lifecycle import Fact, message_of, receipt_key
 from landed.domain.moments import microseconds, moment
 from landed.domain.receipt import Inbound, Outcome, Receipt, Status
 from landed.errors import FoldStopped, StoreUnable
-from landed.journal.record import Ids, RequestRecord, SentRecord, TickRecord, encode
+from landed.journal.record import Ids, RequestRecord, SentRecord, TickRecord, decode_told, encode
 from landed.journal.sqlite import SqliteJournal
-from landed.store import Filter, Tally
+from landed.store import Changes, Filter, First, Kept, Tally
 from landed.store.sqlite import VIEWS, SqliteReader, SqliteStore
-from landed.vonage.parse import read
+from landed.vonage.parse import Coverage, Trust, read
+from landed.vonage.request import Request
 from landed.worker.fold import BYTES_A_BATCH, RECORDS_A_BATCH, Fold
 
 NOON = datetime(2026, 8, 1, 12, tzinfo=UTC)
@@ -539,3 +541,57 @@ def test_a_fold_that_was_refused_by_a_full_store_goes_on_where_it_was(place):
         caught_up(fold)
         assert fold.progress.tally == Tally(received=300, folded=300)
     assert len(place.heard) == 300
+
+
+# The short ways.
+
+
+@settings(max_examples=200, deadline=None)
+@given(record=st.one_of(statuses, sms_receipts))
+def test_a_first_receipt_gives_the_rows_that_a_join_of_one_fact_gives(record):
+    trust = Trust(coverage=Coverage(record.coverage), verified=record.verified, stale=record.stale, api_key="abcd1234")
+    (receipt,) = read(Request(method="GET", path="/", query=record.query, body=record.body), trust)
+    key, position, row = receipt_key(ACCOUNT, receipt), 5, (7 << 20) + 3
+    fact = Fact(receipt=receipt, key=key, received_at=moment(record.received_us))
+    first = First(row, 4, position, ACCOUNT, receipt, key, record.received_us)
+    joined = (row, Kept(row=4, position=position, first_position=position, fact=fact))
+
+    short = saved(Changes(firsts=[first]))
+
+    assert short == saved(Changes(messages=[(row, message_of(ACCOUNT, [fact]))], facts=[joined]))
+    assert [len(rows) for rows in short.values()] == [1, 1, 0, 0, 1]
+
+
+@settings(max_examples=100, deadline=None)
+@given(records=records, data=st.data())
+def test_whether_anybody_listens_changes_nothing(records, data):
+    records_a_batch = data.draw(st.integers(1, 6))
+    with a_place(*records) as heard, a_place(*records) as unheard:
+        tally = heard.fold(records_a_batch=records_a_batch)
+        with closing(SqliteStore(run.store_path(unheard.directory))) as store:
+            alone = caught_up(Fold(unheard.journal, store, records_a_batch=records_a_batch))
+
+        assert alone.progress.tally == tally
+        assert _without_epoch(unheard.views()) == _without_epoch(heard.views())
+
+
+def test_a_request_is_read_back_with_every_field_but_its_headers():
+    record = status("m1", "delivered")
+    told = decode_told(encode(record))
+
+    assert type(told).__struct_fields__ == type(record).__struct_fields__
+    assert msgspec.msgpack.decode(told.headers, type=tuple[tuple[bytes, bytes], ...]) == record.headers
+    for name in set(record.__struct_fields__) - {"headers"}:
+        assert getattr(told, name) == getattr(record, name)
+
+
+def saved(changes):
+    with a_place() as place, closing(SqliteStore(run.store_path(place.directory))) as store:
+        store.progress("epoch")
+        with store.transaction():
+            store.save(changes, epoch="epoch", before=0, position=9, at=NOON)
+        return place.views()
+
+
+def _without_epoch(views):
+    return views | {"fold": [row[2:] for row in views["fold"]]}

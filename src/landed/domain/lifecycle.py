@@ -27,7 +27,7 @@ from typing import TypeVar
 
 import msgspec
 
-from landed.domain.moments import MILLISECOND, microseconds
+from landed.domain.moments import MILLISECOND, microseconds, shared_microseconds
 from landed.domain.receipt import Api, Inbound, Outcome, Receipt, Segment, Status
 
 RANKS: Mapping[Status, int] = {
@@ -176,7 +176,7 @@ def receipt_key(account: str, receipt: Receipt) -> bytes:
 
     Vonage gives no id for an event; so: API, account, message id, status, code, provider's time.
     """
-    time = "" if receipt.occurred_at is None else microseconds(receipt.occurred_at)
+    time = "" if receipt.occurred_at is None else shared_microseconds(receipt.occurred_at)
     told = f"{receipt.api}\0{account}\0{receipt.message_id}\0{receipt.provider_status}\0{receipt.code or ''}\0{time}"
     # No part has a NUL in it (see `text_of`), so no two receipts tell the same.
     return hashlib.blake2b(told.encode(errors="surrogatepass"), digest_size=16).digest()
@@ -193,7 +193,8 @@ def greater_copy(one: Fact, other: Fact) -> Fact:
 
     It was first heard at the earlier time, and the copies of both are counted.
     """
-    best = max(one, other, key=_copy_order)
+    # Most copies are alike, and then there is nothing to choose.
+    best = one if one.receipt == other.receipt else max(one, other, key=_copy_order)
     return msgspec.structs.replace(
         best, received_at=min(one.received_at, other.received_at), copies=one.copies + other.copies
     )

@@ -37,6 +37,27 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, 
     accepted_by: str = ""
 
 
+class KeptRequest(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="request"):
+    """A `RequestRecord` read back for its meaning: its headers stay encoded, since no fact comes from them."""
+
+    id: bytes
+    at_us: int
+    received_us: int
+    account: str
+    api_key: str | None
+    coverage: str
+    verified: bool
+    stale: bool
+    answer: int
+    method: str
+    path: str
+    query: bytes
+    headers: msgspec.Raw
+    body: bytes
+    peer: str = ""
+    accepted_by: str = ""
+
+
 class SentRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="sent"):
     """The sending side's own word that it sent a message; it may come before or after receipts."""
 
@@ -64,9 +85,11 @@ REQUEST_TAG = msgspec.msgpack.encode("request")
 REQUEST_TAG_WITHIN_BYTES = 16
 
 Record = RequestRecord | SentRecord | TickRecord
+Told = KeptRequest | SentRecord | TickRecord
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
+_told: msgspec.msgpack.Decoder[Told] = msgspec.msgpack.Decoder(Told)
 
 encode = _encoder.encode
 
@@ -74,6 +97,11 @@ encode = _encoder.encode
 def decode(data: bytes) -> Record:
     """A record from its bytes; raises msgspec.MsgspecError for bytes that are none."""
     return _decoder.decode(data)
+
+
+def decode_told(data: bytes) -> Told:
+    """A record from its bytes, a request without its headers, at half the cost; raises as `decode` does."""
+    return _told.decode(data)
 
 
 class Ids:

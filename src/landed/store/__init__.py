@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 
 from landed.domain.lifecycle import Fact, Message
-from landed.domain.receipt import Inbound
+from landed.domain.receipt import Inbound, Receipt
 
 MessageKey = tuple[str, str]
 """Account and message id."""
@@ -30,10 +30,25 @@ class Kept(msgspec.Struct):
 
 
 class Known(msgspec.Struct):
-    """All that the store has of one message: its row (None before the first save) and its facts."""
+    """All that the store has of one message: its row and its facts."""
 
-    row: int | None
+    row: int
     facts: dict[bytes, Kept]
+
+
+class First(msgspec.Struct, frozen=True, gc=False):
+    """A message that was not known, and the only receipt of it: what `message_of` makes of one fact is in it.
+
+    Nearly all messages begin like this, so it goes to the rows without a join.
+    """
+
+    message_row: int
+    receipt_row: int
+    position: int
+    account: str
+    receipt: Receipt
+    key: bytes
+    received_us: int
 
 
 class KeptInbound(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +105,7 @@ class Sealed(msgspec.Struct, frozen=True, kw_only=True):
 class Changes(msgspec.Struct, kw_only=True):
     """What one batch of records changed; written in one transaction with the position."""
 
+    firsts: list[First] = []
     messages: list[tuple[int, Message]] = []
     facts: list[tuple[int, Kept]] = []
     inbound: list[KeptInbound] = []

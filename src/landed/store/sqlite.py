@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
@@ -23,12 +23,12 @@ import apsw
 import msgspec
 
 from landed.domain.lifecycle import Fact, Message, Source, message_of
-from landed.domain.moments import microseconds, moment
-from landed.domain.receipt import Api, Inbound, Outcome, Receipt, Segment, Status, Workflow
+from landed.domain.moments import microseconds, moment, shared_microseconds
+from landed.domain.receipt import OUTCOMES, Api, Inbound, Outcome, Receipt, Segment, Status, Workflow
 from landed.errors import FoldStopped, StoreUnable
 from landed.journal import Retired
 from landed.sqlite import is_unable, open_file, open_to_read, writing
-from landed.store import Changes, Filter, Kept, KeptInbound, Known, MessageKey, Progress, Sealed, Tally
+from landed.store import Changes, Filter, First, Kept, KeptInbound, Known, MessageKey, Progress, Sealed, Tally
 
 FILE = "store.db"
 APPLICATION_ID = 0x6C6E6473
@@ -38,6 +38,8 @@ ROWS_A_STATEMENT = 64
 WAL_PAGES_MAX = 4_096
 # Room for the part of the index that new messages fall into, a generation of random keys.
 CACHE_KIB = 64 * 1024
+# A batch's messages are looked for and then written.
+HASHES_REMEMBERED_MAX = 8_192
 VIEWS = ("message", "receipt", "inbound", "unreadable", "fold")
 
 # What is known by retired records alone: each receipt that they were the first to tell, and its message.
@@ -160,6 +162,8 @@ class SqliteStore:
 
     def save(self, changes: Changes, *, epoch: str, before: int, position: int, at: datetime) -> Progress:
         """Write the changes and move the position from `before`; FoldStopped when it is not there."""
+        self._insert("save_messages", [_message_row_of_first(first) for first in changes.firsts])
+        self._insert("save_receipts", [_receipt_row_of_first(first) for first in changes.firsts])
         self._insert("save_messages", [_message_row(row, message) for row, message in changes.messages])
         self._insert("save_receipts", [_receipt_row(message, kept) for message, kept in changes.facts])
         self._insert("save_inbound", [_inbound_row(kept) for kept in changes.inbound])
@@ -215,7 +219,6 @@ class SqliteStore:
         rows = [
             _message_row(known.row, message_of(account, [kept.fact for kept in known.facts.values()]))
             for (account, _), known in self.load(keys).items()
-            if known.row is not None
         ]
         self._insert("save_messages", rows)
 
@@ -364,6 +367,7 @@ def _progress_of(row: Row) -> Progress:
     return Progress(epoch=epoch, position=position, at=moment(at_us) if at_us else None, tally=tally)
 
 
+@lru_cache(HASHES_REMEMBERED_MAX)
 def _hash(message_id: str) -> int:
     digest = hashlib.blake2b(message_id.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
@@ -419,6 +423,39 @@ def _message_row(row: int, message: Message) -> Row:
     )
 
 
+def _message_row_of_first(first: First) -> Row:
+    receipt = first.receipt
+    status = receipt.status
+    outcome, received_us = OUTCOMES[status], first.received_us
+    return (
+        first.message_row,
+        first.message_row >> GENERATION_BITS,
+        _hash(receipt.message_id),
+        first.account,
+        receipt.message_id,
+        outcome,
+        status,
+        receipt.provider_status,
+        receipt.api,
+        receipt.channel,
+        receipt.to,
+        receipt.sender,
+        receipt.client_ref,
+        receipt.network,
+        receipt.code,
+        False,
+        receipt.verified,
+        1,
+        received_us,
+        None,
+        received_us,
+        None if outcome is Outcome.PENDING else received_us,
+        _text(receipt.price),
+        receipt.currency,
+        receipt.segments,
+    )
+
+
 def _message(row: Row) -> Message:
     return Message(
         account=row[3],
@@ -447,16 +484,18 @@ def _message(row: Row) -> Message:
 
 
 def _receipt_row(message: int, kept: Kept) -> Row:
-    fact, receipt = kept.fact, kept.fact.receipt
-    more = _More(receipt.detail, receipt.segment_receipts, receipt.workflow)
+    fact = kept.fact
+    said = (kept.row, message, fact.key, kept.position, fact.source, fact.copies, microseconds(fact.received_at))
+    return (*said, *_receipt_columns(fact.receipt), kept.first_position)
+
+
+def _receipt_row_of_first(first: First) -> Row:
+    said = (first.receipt_row, first.message_row, first.key, first.position, Source.WEBHOOK, 1, first.received_us)
+    return (*said, *_receipt_columns(first.receipt), first.position)
+
+
+def _receipt_columns(receipt: Receipt) -> Row:
     return (
-        kept.row,
-        message,
-        fact.key,
-        kept.position,
-        fact.source,
-        fact.copies,
-        microseconds(fact.received_at),
         receipt.api,
         receipt.channel,
         receipt.status,
@@ -466,8 +505,8 @@ def _receipt_row(message: int, kept: Kept) -> Row:
         receipt.to,
         receipt.sender,
         receipt.client_ref,
-        _us(receipt.occurred_at),
-        _us(receipt.pushed_at),
+        shared_microseconds(receipt.occurred_at),
+        shared_microseconds(receipt.pushed_at),
         receipt.zone_assumed,
         _text(receipt.price),
         receipt.currency,
@@ -475,9 +514,14 @@ def _receipt_row(message: int, kept: Kept) -> Row:
         receipt.api_key,
         receipt.verified,
         receipt.stale,
-        None if more == _NOTHING_MORE else msgspec.json.encode(more).decode(),
-        kept.first_position,
+        _seldom(receipt),
     )
+
+
+def _seldom(receipt: Receipt) -> str | None:
+    if receipt.detail is None and receipt.workflow is None and not receipt.segment_receipts:
+        return None
+    return msgspec.json.encode(_More(receipt.detail, receipt.segment_receipts, receipt.workflow)).decode()
 
 
 def _kept(row: Row, message_id: str) -> Kept:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -20,22 +22,24 @@ from landed.domain.moments import moment
 from landed.domain.receipt import Api, Inbound, Receipt, Status
 from landed.errors import FoldStopped, Unreadable
 from landed.journal import Journal
-from landed.journal.record import Record, RequestRecord, SentRecord, TickRecord, decode
-from landed.store import Changes, Kept, KeptInbound, Known, MessageKey, Progress, Sealed, Store
+from landed.journal.record import KeptRequest, SentRecord, TickRecord, Told, decode_told
+from landed.store import Changes, First, Kept, KeptInbound, Known, MessageKey, Progress, Sealed, Store
 from landed.vonage.parse import Coverage, Trust, read
 from landed.vonage.request import Request
+from landed.vonage.usual import read_usual
 
 log = structlog.get_logger("landed.fold")
 
 RECORDS_A_BATCH = 2_000
 BYTES_A_BATCH = 4 * 1024 * 1024
+TRUSTS_REMEMBERED_MAX = 256
 
 
 class Folded(msgspec.Struct, frozen=True, kw_only=True):
     """One request as it was folded, for whoever prints or counts it. `facts` is empty if unreadable."""
 
     position: int
-    record: RequestRecord
+    record: KeptRequest
     facts: tuple[Receipt | Inbound, ...]
     new: bool
     unreadable: str | None = None
@@ -78,7 +82,7 @@ class Fold:
         self.was_full = len(rows) == self._records_a_batch or sum(len(data) for _, data in rows) >= self._bytes_a_batch
         if not rows:
             return 0
-        batch = _Batch(rows, self._sealed)
+        batch = _Batch(rows, self._sealed, is_heard=self._heard is not None)
         with self._store.transaction():
             changes = batch.changes(self._store)
             progress = self._store.save(
@@ -108,15 +112,18 @@ class Fold:
 class _Batch:
     """One transaction's work: read all, load what is known of their messages, join, collect."""
 
-    def __init__(self, rows: Sequence[tuple[int, bytes]], sealed: Sealed) -> None:
+    def __init__(self, rows: Sequence[tuple[int, bytes]], sealed: Sealed, *, is_heard: bool) -> None:
         self._sealed = sealed
         # Before the transaction, which holds up nobody while this takes its time.
-        self._records = [(position, *_read(position, data)) for position, data in rows]
+        self._records = [(position, *_read(position, data, quickly=not is_heard)) for position, data in rows]
+        self._is_heard = is_heard
         self.at = moment(self._records[-1][1].at_us)
         self.folded: list[Folded] = []
         self._changes = Changes()
         self._known: dict[MessageKey, Known] = {}
+        self._alone: set[MessageKey] = set()
         self._touched: dict[MessageKey, set[bytes]] = {}
+        self._moved: set[MessageKey] = set()
         self._inbound: dict[bytes, KeptInbound] = {}
         self._next_message = self._next_receipt = 0
 
@@ -124,45 +131,50 @@ class _Batch:
         """Everything to save; asked once, within the transaction."""
         message_keys, inbound_keys = _keys(self._records)
         self._known = store.load(message_keys)
+        self._alone = {key for key, count in message_keys.items() if count == 1 and key not in self._known}
         self._inbound = store.load_inbound(inbound_keys) if inbound_keys else {}
         self._next_message, self._next_receipt = store.next_rows()
         for position, record, facts in self._records:
             self._take(position, record, facts)
-        for (account, _), touched, known in ((key, self._touched[key], self._known[key]) for key in self._touched):
-            row = known.row
-            if row is None:
-                row, self._next_message = self._next_message, self._next_message + 1
-            message = message_of(account, [kept.fact for kept in known.facts.values()])
-            self._changes.messages.append((row, message))
-            self._changes.facts.extend((row, known.facts[key]) for key in touched)
+        for message, touched in self._touched.items():
+            known = self._known[message]
+            self._changes.facts.extend((known.row, known.facts[key]) for key in touched)
+            if message in self._moved:
+                joined = message_of(message[0], [kept.fact for kept in known.facts.values()])
+                self._changes.messages.append((known.row, joined))
         self._changes.inbound = list(self._inbound.values())
         return self._changes
 
-    def _take(self, position: int, record: Record, facts: _Read) -> None:
-        if isinstance(record, RequestRecord):
+    def _take(self, position: int, record: Told, facts: _Read) -> None:
+        if isinstance(record, KeptRequest):
             self._take_request(position, record, facts)
         elif isinstance(record, SentRecord):
             self._join(position, record.account, _sent(record), moment(record.at_us), Source.SENT)
 
-    def _take_request(self, position: int, record: RequestRecord, facts: _Read) -> None:
+    def _take_request(self, position: int, record: KeptRequest, facts: _Read) -> None:
         tally = self._changes.tally
         tally.received += 1
-        received_at = moment(record.received_us)
         if isinstance(facts, Unreadable):
             tally.unreadable += 1
-            self._changes.unreadable.append((position, received_at, facts.reason))
-            self.folded.append(Folded(position=position, record=record, facts=(), new=True, unreadable=str(facts)))
+            self._changes.unreadable.append((position, moment(record.received_us), facts.reason))
+            self._tell(Folded(position=position, record=record, facts=(), new=True, unreadable=str(facts)))
             return
-        new = [self._take_fact(position, record, fact, received_at) for fact in facts]
-        if any(new):
+        is_new = True in [self._take_fact(position, record, fact) for fact in facts]
+        if is_new:
             tally.folded += 1
         else:
             tally.duplicate += 1
-        self.folded.append(Folded(position=position, record=record, facts=facts, new=any(new)))
+        if self._is_heard:
+            self._tell(Folded(position=position, record=record, facts=facts, new=is_new))
 
-    def _take_fact(self, position: int, record: RequestRecord, fact: Receipt | Inbound, received_at: datetime) -> bool:
+    def _take_fact(self, position: int, record: KeptRequest, fact: Receipt | Inbound) -> bool:
+        account = record.account
         if isinstance(fact, Receipt):
-            return self._join(position, record.account, fact, received_at, Source.WEBHOOK)
+            if (account, fact.message_id) in self._alone:
+                self._take_first(position, record, fact)
+                return True
+            return self._join(position, account, fact, moment(record.received_us), Source.WEBHOOK)
+        received_at = moment(record.received_us)
         key = inbound_key(record.account, fact)
         kept = self._inbound.get(key)
         if kept is not None and self._sealed.has_counted(position, kept.first_position):
@@ -178,44 +190,66 @@ class _Batch:
         self._inbound[key] = new if kept is None else _greater_inbound(kept, new)
         return kept is None
 
+    def _take_first(self, position: int, record: KeptRequest, receipt: Receipt) -> None:
+        account = record.account
+        rows = self._next_message, self._next_receipt
+        key = receipt_key(account, receipt)
+        self._changes.firsts.append(First(*rows, position, account, receipt, key, record.received_us))
+        self._next_message, self._next_receipt = rows[0] + 1, rows[1] + 1
+
     def _join(self, position: int, account: str, receipt: Receipt, received_at: datetime, source: Source) -> bool:
         message = (account, receipt.message_id)
-        known = self._known.setdefault(message, Known(row=None, facts={}))
+        known = self._known.get(message)
+        if known is None:
+            known = self._known[message] = Known(row=self._next_message, facts={})
+            self._next_message += 1
         fact = Fact(receipt=receipt, key=receipt_key(account, receipt), received_at=received_at, source=source)
         self._touched.setdefault(message, set()).add(fact.key)
         kept = known.facts.get(fact.key)
         if kept is None:
             known.facts[fact.key] = Kept(row=self._next_receipt, position=position, first_position=position, fact=fact)
             self._next_receipt += 1
+            self._moved.add(message)
             return True
         if self._sealed.has_counted(position, kept.first_position):
             return False
         best = greater_copy(kept.fact, fact)
-        kept.position = position if best.receipt is fact.receipt else kept.position
+        if best.receipt is fact.receipt:
+            kept.position = position
+        # A copy that says nothing else, later, is counted, and the message stays as it is.
+        if best.receipt is not kept.fact.receipt or best.received_at != kept.fact.received_at:
+            self._moved.add(message)
         kept.fact = best
         return False
+
+    def _tell(self, folded: Folded) -> None:
+        if self._is_heard:
+            self.folded.append(folded)
 
 
 _Read = tuple[Receipt | Inbound, ...] | Unreadable
 
 
-def _read(position: int, data: bytes) -> tuple[Record, _Read]:
-    """A record and the facts in it; FoldStopped when we do not understand the record itself."""
+def _read(position: int, data: bytes, *, quickly: bool = False) -> tuple[Told, _Read]:
+    """A record and the facts in it; FoldStopped when we do not understand the record itself.
+
+    Read `quickly`, facts have no `raw`, for which only a listener asks.
+    """
     try:
-        record = decode(data)
+        record = decode_told(data)
         if isinstance(record, SentRecord):
             return record, (_sent(record),)
-        if not isinstance(record, RequestRecord):
+        if not isinstance(record, KeptRequest):
             return record, ()
-        coverage = Coverage(record.coverage)
+        trust = _trust(record.coverage, record.verified, record.stale, record.api_key)
     except (msgspec.MsgspecError, ValueError) as error:
         raise FoldStopped(f"Record {position} of the journal is damaged or of a newer landed: {error}.") from error
-    trust = Trust(coverage=coverage, verified=record.verified, stale=record.stale, api_key=record.api_key)
-    request = Request(
-        method=record.method, path=record.path, query=record.query, headers=record.headers, body=record.body
-    )
     try:
-        return record, read(request, trust)
+        if quickly and (receipt := read_usual(record, trust)) is not None:
+            return record, (receipt,)
+        return record, read(
+            Request(method=record.method, path=record.path, query=record.query, body=record.body), trust
+        )
     except Unreadable as unreadable:
         return record, unreadable
     except Exception as error:  # noqa: BLE001 - a mistake of ours must not hold up every other request
@@ -226,19 +260,24 @@ def _read(position: int, data: bytes) -> tuple[Record, _Read]:
         return record, Unreadable("our-mistake", "landed failed in reading it, which is a mistake of landed's.")
 
 
-def _keys(records: Iterable[tuple[int, Record, _Read]]) -> tuple[set[MessageKey], set[bytes]]:
-    """The messages and the inbound messages that these records speak of."""
-    messages: set[MessageKey] = set()
+@lru_cache(TRUSTS_REMEMBERED_MAX)
+def _trust(coverage: str, verified: bool, stale: bool, api_key: str | None) -> Trust:  # noqa: FBT001 - as it is kept
+    return Trust(coverage=Coverage(coverage), verified=verified, stale=stale, api_key=api_key)
+
+
+def _keys(records: Iterable[tuple[int, Told, _Read]]) -> tuple[Counter[MessageKey], set[bytes]]:
+    """The messages that these records speak of, with how often, and the inbound messages."""
+    messages: list[MessageKey] = []
     inbound: set[bytes] = set()
     for _, record, facts in records:
         if isinstance(record, TickRecord) or isinstance(facts, Unreadable):
             continue
         for fact in facts:
             if isinstance(fact, Receipt):
-                messages.add((record.account, fact.message_id))
+                messages.append((record.account, fact.message_id))
             else:
                 inbound.add(inbound_key(record.account, fact))
-    return messages, inbound
+    return Counter(messages), inbound
 
 
 def _greater_inbound(one: KeptInbound, other: KeptInbound) -> KeptInbound:
