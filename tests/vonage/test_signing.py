@@ -8,18 +8,24 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from landed.errors import BadSignature, SettingsError, Unreadable
 from landed.vonage.parse import authenticate, parse
-from landed.vonage.request import Request
+from landed.vonage.request import Request, read_pairs
 from landed.vonage.signing import (
     METHODS,
     Account,
     Coverage,
+    HmacSha256,
     Keyring,
     Windows,
+    plain_query,
     sign_jwt,
     sign_sig,
+    signature_base,
+    signed_params,
     verify_jwt,
     verify_sig,
 )
@@ -688,3 +694,33 @@ def test_our_own_tokens_and_sigs_verify():
     (receipt,) = with_token(bearer, BODY, secrets={"abcd1234": SECRET}, now=NOON)
 
     assert (receipt.verified, receipt.stale) == (True, False)
+
+
+FIELDS = st.sampled_from(
+    ["sig", "%73ig", "a", "a-b", "a.b", "a=", "", "b%26", "b%3D", "b%00", "c%zz", "%", "é", "sig%20", "+"]
+)
+VALUES = st.sampled_from(["", "1", "x+y", "12%3A00", "a%26b", "a%3Db", "a=b", "%00", "%", "ABCDEF", "%E9"])
+
+
+@given(st.lists(st.tuples(FIELDS, st.sampled_from(["=", "=", "=", ""]), VALUES), max_size=6), st.booleans())
+def test_a_query_that_is_read_at_once_says_what_it_says_field_by_field(parts, doubled):
+    query = ("&&" if doubled else "&").join("".join(part) for part in parts).encode()
+
+    read = plain_query(query)
+
+    if read is not None:
+        params, base = read
+        assert params == signed_params(read_pairs(query))
+        assert base == signature_base(params)
+
+
+def test_usual_receipts_are_read_at_once():
+    params = {"messageId": "m", "message-timestamp": "2020-01-01 12:00:00", "status": "delivered", "sig": "ABC"}
+
+    assert plain_query(urlencode(params).encode()) is not None
+
+
+@pytest.mark.parametrize("key", [b"k", b"k" * 63, b"k" * 64, b"k" * 65, b"k" * 500], ids=len)
+@given(message=st.binary(max_size=300))
+def test_hmac_with_its_pads_hashed_once_is_hmac(key, message):
+    assert HmacSha256(key).digest(message) == hmac.digest(key, message, "sha256")

@@ -43,7 +43,8 @@ TURNED_AWAY_MAX = 256
 # between, and a client that does not read its answers is noticed.
 PIECE_BYTES_MAX = 4 * 1024
 UNREAD_BYTES_MAX = 16 * 1024
-# Records that wait for one commit; beyond this they do not wait.
+# Records that wait for one commit; beyond this they do not wait for more.
+COMMIT_RECORDS_MAX = 256
 COMMIT_BYTES_MAX = 4 * 1024 * 1024
 # What a record takes beside its query and body, roughly.
 RECORD_BYTES = 1024
@@ -191,12 +192,19 @@ class Gate:
         if verdict.keep is Keep.QUARANTINE:
             self._refused[verdict.reason] += 1
         if not self._pending:
-            # Two turns of the loop: requests that are already on their way share the commit.
-            self.loop.call_soon(self.loop.call_soon, self._commit)
+            self.loop.call_soon(self._gather, 0)
         self._pending.append((verdict, self._keeper.record_of(request, verdict, now_us, exchange.connection.peer)))
         self._waiting.append(exchange)
         self._pending_bytes += RECORD_BYTES + len(request.query) + len(request.body)
         if self._pending_bytes > COMMIT_BYTES_MAX:
+            self._commit()
+
+    def _gather(self, before: int) -> None:
+        """Commit once a turn of the loop brings no more: requests that are on their way share the commit."""
+        count = len(self._pending)
+        if before < count < COMMIT_RECORDS_MAX:
+            self.loop.call_soon(self._gather, count)
+        else:
             self._commit()
 
     def _commit(self) -> None:

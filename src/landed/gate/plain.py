@@ -59,7 +59,8 @@ class PlainReader:
             return None
         if (
             len(target) > self._url_bytes_max
-            or len(head) > self._header_bytes_max
+            # A blank is counted behind each colon, whether it is there or not.
+            or len(head) + len(lines) > self._header_bytes_max
             or len(lines) > self._header_count_max
             or len(body) > self._body_bytes_max
         ):

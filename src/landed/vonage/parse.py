@@ -23,6 +23,7 @@ from landed.vonage.signing import (
     Windows,
     bearer_token,
     flat_json,
+    plain_query,
     signed_params,
     verify_jwt,
     verify_sig,
@@ -94,6 +95,10 @@ def authenticate(request: Request, keyring: Keyring, windows: Windows | None = N
     if token is not None:
         return verify_jwt(token, request.body, keyring, windows), Coverage.BODY
     if request.query.find(SIG) >= 0 or request.body.find(SIG) >= 0:
+        plain = None if request.body else plain_query(request.query)
+        if plain is not None:
+            params, base = plain
+            return verify_sig(params, keyring, windows, base), Coverage.PARAMETERS
         pairs = _all_pairs(request)
         if SIG in dict(pairs):
             return verify_sig(signed_params(pairs), keyring, windows), Coverage.PARAMETERS

@@ -17,11 +17,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TypeVar
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
 from landed.errors import BadSignature, SettingsError
-from landed.vonage.request import text_of
+from landed.vonage.request import FIELDS_MAX, text_of
 
 ISSUER = "Vonage"
 WRONG = "The signature was not made with a secret that is configured."
@@ -37,7 +38,7 @@ METHODS_BY_LENGTH: Mapping[int, tuple[str, ...]] = {
 JWT_HEADER = base64.urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').rstrip(b"=")
 BEARER = b"bearer "
 # As numbers; see landed.vonage.request.
-AMPERSAND, EQUALS, DOT, DASH, UNDERSCORE = b"&=.-_"
+AMPERSAND, EQUALS, DOT, DASH, UNDERSCORE, NUL = b"&=.-_\0"
 
 # A retry may come a day after the event and bear its first signature; the SMS API retries receipts
 # for 72 hours. https://api.support.vonage.com/hc/en-us/articles/360028543292
@@ -235,12 +236,12 @@ def verify_jwt(token: bytes, body: bytes, keyring: Keyring, windows: Windows) ->
     return Signed(account=account.name, api_key=claims.api_key, made_seconds=made_seconds, back=windows.jwt_back)
 
 
-def verify_sig(params: Mapping[bytes, bytes], keyring: Keyring, windows: Windows) -> Signed:
-    """Check the SMS API's `sig` over all other parameters."""
+def verify_sig(params: Mapping[bytes, bytes], keyring: Keyring, windows: Windows, base: bytes | None = None) -> Signed:
+    """Check the SMS API's `sig` over all other parameters; `base` is their signature base, if it is known."""
     given = params[SIG].strip().lower()
     api_key = text_of(params.get(b"api-key", b"").decode(errors="replace"))
-    base = signature_base(params)
-
+    if base is None:
+        base = signature_base(params)
     account = _signer_of_base(base, given, api_key, keyring)
     made_seconds = _made_seconds(params.get(b"timestamp"))
     return Signed(account=account.name, api_key=api_key, made_seconds=made_seconds, back=windows.sig_back)
@@ -255,6 +256,31 @@ def signed_params(pairs: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     if AMPERSAND in names or EQUALS in names:
         raise BadSignature("uncovered", "A parameter's name has a character that would hide in the signature.")
     return params
+
+
+def plain_query(query: bytes) -> tuple[dict[bytes, bytes], bytes] | None:
+    """The signed parameters of a query and their signature base, without a look at each of them.
+
+    None unless that is certain to be what `signed_params` and `signature_base` make of it: each field has its
+    name, `=` and value, nothing decodes to a separator, and no name comes twice.
+    """
+    decoded = unquote_to_bytes(query.replace(b"+", b" "))
+    count = decoded.count(b"=")
+    if query.count(b"=") != count or query.count(b"&") + 1 != count or decoded.count(b"&") + 1 != count:
+        return None
+    if NUL in decoded or count > FIELDS_MAX:
+        return None
+    # NUL sorts below all that a name may have, so that a name stands before those that begin with it.
+    fields = sorted(decoded.replace(b"=", b"\0").split(b"&"))
+    try:
+        params = dict([field.split(b"\0") for field in fields])
+    except ValueError:
+        # One has two of them, and another none.
+        return None
+    if len(params) != count or SIG not in params:
+        return None
+    text = b"&" + b"&".join(fields)
+    return params, text.replace(b"&sig\0" + params[SIG], b"", 1).replace(b"\0", b"=")
 
 
 def flat_json(body: bytes) -> list[tuple[bytes, bytes]]:
