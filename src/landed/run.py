@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import gc
+import math
 import os
 import resource
 import signal
@@ -25,18 +26,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO
 
+import apsw
 import structlog
 import uvicorn
 import uvloop
 from msgspec.structs import replace
 
 from landed import __version__
-from landed.api.app import Health, create_app
-from landed.errors import JournalBroken, SettingsError, SurroundingsError
+from landed.api.app import create_app
+from landed.api.metrics import Buckets, GateFigures
+from landed.api.road import FoldState, RoadWatch
+from landed.errors import JournalBroken, LandedError, SettingsError, SurroundingsError
 from landed.gate.http import Gate
 from landed.gate.judge import ANSWERS, Judge, keyring_of
 from landed.gate.keeper import Keeper
-from landed.gate.meter import UNVERIFIED, figures_in
+from landed.gate.meter import BATCH_BOUNDS, TIME_BOUNDS_US, UNVERIFIED, Histogram, figures_in
 from landed.journal.disk import Disk
 from landed.journal.quarantine import FILE as QUARANTINE_FILE
 from landed.journal.quarantine import SqliteQuarantine
@@ -49,10 +53,10 @@ from landed.settings import FILE as SETTINGS_FILE
 from landed.settings import Settings
 from landed.store import Tally
 from landed.store.sqlite import FILE as STORE_FILE
-from landed.store.sqlite import SqliteReader, SqliteStore
+from landed.store.sqlite import SqliteStore
 from landed.vonage.signing import Keyring
 from landed.worker.fold import Fold, Heard
-from landed.worker.loop import FoldLoop
+from landed.worker.loop import LEDGER_SECONDS, FoldLoop
 
 EXIT_DONE = 0
 EXIT_NO = 1
@@ -75,6 +79,7 @@ BACK_OFF_LAST_SECONDS = 30.0
 # While the gate is away nothing is kept, so it never stays away for long.
 BACK_OFF_LAST_OF_GATE_SECONDS = 1.0
 STEADY_SECONDS = 60.0
+SECOND_US = 1_000_000
 
 log = structlog.get_logger("landed")
 
@@ -484,9 +489,11 @@ async def _worker(settings: Settings, listening: socket.socket, parent_fd: int |
         failed,
     )
     fold.start()
+    watch = RoadWatch(settings.data, lambda: _fold_state(fold), lambda: _gate_figures(settings.data))
+    watching = loop.create_task(_watch_ledger(watch))
     app = create_app(
-        lambda: _health(settings.data, fold),
-        lambda: _outcomes(settings.data),
+        watch.health,
+        watch.look,
         version=__version__,
         facts=_page_facts(settings),
         host=settings.private_host,
@@ -502,6 +509,7 @@ async def _worker(settings: Settings, listening: socket.socket, parent_fd: int |
     serving = loop.create_task(server.serve(sockets=[listening]))
     serving.add_done_callback(lambda _: stop.set())
     await stop.wait()
+    watching.cancel()
     server.should_exit = True
     await asyncio.to_thread(fold.stop)
     await serving
@@ -519,20 +527,45 @@ class Unsignalled(uvicorn.Server):
         yield
 
 
-def _health(data: Path, fold: FoldLoop) -> Health:
-    with closing(SqliteReader(store_path(data))) as reader:
-        progress = reader.progress()
-    return Health(
-        folding=fold.is_alive,
-        position=progress.position if progress else 0,
-        behind=fold.behind,
-        tally=progress.tally if progress else Tally(),
+def _fold_state(fold: FoldLoop) -> FoldState:
+    return FoldState(
+        folding=fold.is_alive, ledger_is_even=fold.ledger_is_even, ledger_checked_at=fold.ledger_checked_at
     )
 
 
-def _outcomes(data: Path) -> Mapping[str, int]:
-    with closing(SqliteReader(store_path(data))) as reader:
-        return {str(outcome): count for outcome, count in reader.outcomes().items()}
+def _gate_figures(data: Path) -> GateFigures:
+    gates = figures_in(data)
+    return GateFigures(
+        processes={"serve": gates.serving, "mount": gates.mounted},
+        requests=gates.requests,
+        kept_in=gates.kept_in,
+        held=gates.sums.kept["quarantine"],
+        batches=_buckets(gates.sums.batches, BATCH_BOUNDS, 1),
+        commits={file: _buckets(times, TIME_BOUNDS_US, SECOND_US) for file, times in gates.sums.commits_us.items()},
+        answers=_buckets(gates.sums.answers_us, TIME_BOUNDS_US, SECOND_US),
+        unwritten=gates.sums.unwritten,
+    )
+
+
+def _buckets(histogram: Histogram, bounds: Sequence[int], per_unit: int) -> Buckets:
+    upto = [(math.inf if bound is None else bound / per_unit, count) for bound, count in histogram.upto(bounds)]
+    return Buckets(upto=upto, sum=histogram.sum / per_unit)
+
+
+async def _watch_ledger(watch: RoadWatch) -> None:
+    """Hold what the gates say they kept against journal and store, every minute; a difference is an alarm.
+
+    The fold counts journal and store against each other; gates are other processes.
+    """
+    while True:
+        await asyncio.sleep(LEDGER_SECONDS)
+        try:
+            road = await asyncio.to_thread(watch.look)
+        except (LandedError, apsw.Error) as error:
+            log.error("ledger.unable", error=str(error))  # noqa: TRY400 - the sentence says it all
+        else:
+            if road.kept > road.received:
+                log.critical("ledger.differs", gates_kept=road.kept, received=road.received)
 
 
 def _page_facts(settings: Settings) -> Mapping[str, str]:

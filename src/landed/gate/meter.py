@@ -340,7 +340,7 @@ class Gates(msgspec.Struct, frozen=True, kw_only=True):
     sums: Figures = msgspec.field(default_factory=Figures)
 
     @property
-    def requests(self) -> Mapping[tuple[str, str], int]:
+    def requests(self) -> Mapping[tuple[str, ...], int]:
         """Requests by verdict and answer."""
         return {
             (verdict, answer): count

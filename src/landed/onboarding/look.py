@@ -111,7 +111,7 @@ def _journal(path: Path, seen: Seen) -> Seen:
             oldest_waiting_at=append_time(position),
             journal_requests=journal.count_requests(0, position),
             waiting=journal.count_requests(position, last),
-            journal_bytes=file_bytes(path.parent)["journal"],
+            journal_bytes=journal.used_bytes(),
         )
 
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from datetime import UTC, datetime
 
 import structlog
 
@@ -48,6 +49,7 @@ class FoldLoop:
         self._ledger: Progress | None = None
         self._ledger_at = time.monotonic()
         self.ledger_is_even = True
+        self.ledger_checked_at: datetime | None = None
         self.progress: Progress | None = None
         self.behind = 0
 
@@ -111,6 +113,7 @@ class FoldLoop:
         since, self._ledger = self._ledger, progress
         counted = journal.count_requests(since.position, progress.position) if since else 0
         folded = progress.tally.received - since.tally.received if since else 0
+        self.ledger_checked_at = datetime.now(UTC)
         self.ledger_is_even = self.ledger_is_even and counted == folded and progress.tally.is_even
         if not self.ledger_is_even:
             log.critical("ledger.differs", journal_has=counted, fold_took=folded, position=progress.position)
