@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 
 import apsw
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from landed.domain.lifecycle import Fact, message_of, receipt_key
 from landed.domain.receipt import Api, Receipt, Status
@@ -76,6 +78,42 @@ def test_messages_are_found_in_every_generation(monkeypatch, store, reader):
         assert [each.message_id for each in reader.messages(Filter(), limit=1, after=name)] == names[
             max(0, names.index(name) - 1) : names.index(name)
         ]
+
+
+@pytest.mark.parametrize("lost", ["nothing", "filters", "memory"])
+def test_messages_are_found_by_filters_that_were_kept_and_by_filters_made_again(monkeypatch, store, lost):
+    monkeypatch.setattr(sqlite, "GENERATION_BITS", 4)
+    names = [f"m{number}" for number in range(100)]
+    keep(store, *names, position=1)
+    assert len(store.load([(ACCOUNT, "unknown")])) == 0
+    assert apsw_rows(store, "SELECT generation FROM generation_filter") == [(number,) for number in range(6)]
+
+    if lost == "filters":
+        store._db.execute("DELETE FROM generation_filter")
+    with closing(SqliteStore(store.path) if lost != "nothing" else store) as again:
+        assert {key[1] for key in again.load([(ACCOUNT, name) for name in names])} == set(names)
+
+
+def test_what_is_not_in_an_older_generation_is_seldom_looked_for_there(monkeypatch, store):
+    monkeypatch.setattr(sqlite, "GENERATION_BITS", 8)
+    keep(store, *(f"m{number}" for number in range(1_000)), position=1)
+    store.load([(ACCOUNT, "unknown")])
+    looked = []
+    store._db.set_exec_trace(lambda _cursor, sql, _values: looked.append(sql) or True)
+    for number in range(1_000):
+        store.load([(ACCOUNT, f"new{number}")])
+    looked = [sql for sql in looked if sql == sqlite.queries()["messages_by_key"]]
+
+    # One in sixteen, in each of three older generations, and never without need in all of them.
+    assert 1_000 <= len(looked) <= 1_000 + 3 * 1_000 * 2 / 16
+
+
+@given(keys=st.sets(st.integers(-(2**63), 2**63 - 1), max_size=50), others=st.sets(st.integers(-(2**63), 2**63 - 1)))
+def test_a_filter_loses_no_key(keys, others):
+    bits = sqlite._filter_of(keys)
+
+    assert keys <= sqlite._possible(bits, keys | others) <= keys | others
+    assert not sqlite._possible(sqlite._filter_of([]), others)
 
 
 @pytest.mark.parametrize("bits", [1, 20])
@@ -160,9 +198,18 @@ class _Anything(dict):
 
 
 def test_no_search_by_key_reads_a_whole_table(store):
-    for name in ("messages_by_key", "receipts_by_message", "inbound_by_key", "messages_by_id", "messages_by_row"):
+    for name in (
+        "messages_by_key",
+        "keys_of_generation",
+        "filter",
+        "receipts_by_message",
+        "inbound_by_key",
+        "messages_by_id",
+        "messages_by_row",
+    ):
         plan = [row[3] for row in apsw_rows(store, "EXPLAIN QUERY PLAN " + sqlite.queries()[name], _Anything())]
         assert not [step for step in plan if step.startswith("SCAN") and "json_each" not in step], name
+        assert name != "keys_of_generation" or "COVERING INDEX" in plan[0]
 
 
 def test_a_rebuilt_stores_views_take_the_place_of_the_old_ones_and_nothing_else_is_touched(tmp_path, store, reader):

@@ -1,6 +1,15 @@
 -- name: messages_by_key
 SELECT {message_columns} FROM message WHERE generation = :generation AND key IN (SELECT value FROM json_each(:keys));
 
+-- name: keys_of_generation
+SELECT key FROM message WHERE generation = :generation;
+
+-- name: filter
+SELECT bits FROM generation_filter WHERE generation = :generation;
+
+-- name: save_filter
+INSERT OR REPLACE INTO generation_filter VALUES (:generation, :bits);
+
 -- name: receipts_by_message
 SELECT {receipt_columns} FROM receipt WHERE message IN (SELECT value FROM json_each(:messages));
 

@@ -3,7 +3,8 @@
 Statements take many rows at once: beside a busy thread, row-by-row execution lets go of Python's
 lock at each row and falls to a hundredth of its rate (measured). Messages are looked up by a 64-bit
 hash within *generations* of 2^20 messages, newest first, so that the random keys of new messages
-touch a bounded part of the index however much is stored.
+touch a bounded part of the index however much is stored. What a full generation may have is known by its
+*filter*, a bit for each key, so that a new message is looked for in the newest generation alone.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from landed.store import Changes, Filter, First, Kept, KeptInbound, Known, Messa
 FILE = "store.db"
 APPLICATION_ID = 0x6C6E6473
 GENERATION_BITS = 20
+# Sixteen bits a message: one in sixteen that is not there is looked for in vain.
+FILTER_BITS_A_MESSAGE = 16
 ROWS_A_STATEMENT = 64
 # Bigger than SQLite's own 1,000, since each batch touches many pages; bounded, since it stalls.
 WAL_PAGES_MAX = 4_096
@@ -40,7 +43,7 @@ WAL_PAGES_MAX = 4_096
 CACHE_KIB = 64 * 1024
 # A batch's messages are looked for and then written.
 HASHES_REMEMBERED_MAX = 8_192
-VIEWS = ("message", "receipt", "inbound", "unreadable", "fold")
+VIEWS = ("message", "receipt", "inbound", "unreadable", "fold", "generation_filter")
 
 # What is known by retired records alone: each receipt that they were the first to tell, and its message.
 CARRY = (
@@ -102,6 +105,7 @@ class SqliteStore:
         self._db.wal_autocheckpoint(WAL_PAGES_MAX)
         self._db.pragma("cache_size", -CACHE_KIB)
         self._sql = queries()
+        self._filters: dict[int, bytes] = {}
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -131,10 +135,15 @@ class SqliteStore:
         wanted = set(keys)
         known: dict[MessageKey, Known] = {}
         by_row: dict[int, MessageKey] = {}
-        for generation in range(self._newest_message() >> GENERATION_BITS, -1, -1):
-            hashes = _array({_hash(message_id) for _, message_id in wanted})
+        newest = self._newest_message() >> GENERATION_BITS
+        for generation in range(newest, -1, -1):
+            hashes = {_hash(message_id) for _, message_id in wanted}
+            if generation < newest:
+                hashes = _possible(self._filter(generation), hashes)
+            if not hashes:
+                continue
             query = self._sql["messages_by_key"]
-            for row in self._db.execute(query, {"generation": generation, "keys": hashes}):
+            for row in self._db.execute(query, {"generation": generation, "keys": _array(hashes)}):
                 key = (row[3], row[4])
                 if key in wanted:
                     wanted.discard(key)
@@ -239,6 +248,16 @@ class SqliteStore:
     def _newest_message(self) -> int:
         newest: int = self._db.execute(self._sql["newest"]).get[0]
         return newest
+
+    def _filter(self, generation: int) -> bytes:
+        """The filter of a generation that is full; made once."""
+        bits = self._filters.get(generation) or self._db.execute(self._sql["filter"], {"generation": generation}).get
+        if bits is None:
+            keys = self._db.execute(self._sql["keys_of_generation"], {"generation": generation})
+            bits = _filter_of(key for (key,) in keys)
+            self._db.execute(self._sql["save_filter"], {"generation": generation, "bits": bits})
+        self._filters[generation] = bits
+        return bits
 
     def _insert(self, name: str, rows: Sequence[Row]) -> None:
         for start in range(0, len(rows), ROWS_A_STATEMENT):
@@ -371,6 +390,20 @@ def _progress_of(row: Row) -> Progress:
 def _hash(message_id: str) -> int:
     digest = hashlib.blake2b(message_id.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
+
+
+def _filter_of(keys: Iterable[int]) -> bytes:
+    bits = bytearray(FILTER_BITS_A_MESSAGE << GENERATION_BITS >> 3)
+    mask = len(bits) - 1
+    for key in keys:
+        bits[key >> 3 & mask] |= 1 << (key & 7)
+    return bytes(bits)
+
+
+def _possible(bits: bytes, keys: Iterable[int]) -> set[int]:
+    """The keys that a generation with this filter may have; all that it has are among them."""
+    mask = len(bits) - 1
+    return {key for key in keys if bits[key >> 3 & mask] >> (key & 7) & 1}
 
 
 def _array(values: Iterable[int]) -> str:
