@@ -38,10 +38,10 @@ def records(count: int) -> list[bytes]:
             "message_uuid": message,
             "to": "447700900000",
             "from": "447700900001",
-            "timestamp": "2025-02-03T12:14:25Z",
+            "timestamp": f"2025-02-03T12:{number // 60_000 % 60:02}:{number // 1_000 % 60:02}Z",
             "status": "delivered" if delivered else "submitted",
             "channel": "sms",
-            "client_ref": f"order-{number // 2}",
+            "client_ref": f"order-{message[:8]}",
             "usage": {"currency": "EUR", "price": "0.0333"},
             "destination": {"network_code": "12345"},
         }
