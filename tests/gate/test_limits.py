@@ -5,6 +5,7 @@ import socket
 import struct
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -21,6 +22,7 @@ def post(length, sent=b"", *fields):
 
 
 FLOODS = 20
+SECONDS_MAX = 10
 
 
 def is_at_rest(gate):
@@ -118,6 +120,25 @@ def test_a_client_that_does_not_read_its_answers_is_cut_off(start):
 
     gate.wait_until(is_at_rest(gate))
     assert gate.statuses(GOOD) == [204]
+
+
+def test_a_client_that_reads_a_byte_now_and_then_is_cut_off(start):
+    gate = start(write_seconds_max=SLOW)
+    with gate.connect() as client:
+        client.socket.settimeout(SLOW / 10)
+        with pytest.raises(ConnectionError):
+            sip(client, time.monotonic() + SECONDS_MAX)
+
+    gate.wait_until(is_at_rest(gate))
+    assert gate.statuses(GOOD) == [204]
+
+
+def sip(client, deadline):
+    """Ask for far more than is read, as long as there is a connection."""
+    while time.monotonic() < deadline:
+        with suppress(TimeoutError):
+            client.send(UNKNOWN * 10_000)
+        client.socket.recv(1)
 
 
 def test_what_unread_answers_and_unread_requests_take_is_counted_and_bounded(start):
