@@ -40,7 +40,7 @@ from landed.errors import JournalBroken, LandedError, SettingsError, Surrounding
 from landed.gate.http import Gate
 from landed.gate.judge import ANSWERS, Judge, keyring_of
 from landed.gate.keeper import Keeper
-from landed.gate.meter import BATCH_BOUNDS, TIME_BOUNDS_US, UNVERIFIED, Histogram, figures_in
+from landed.gate.meter import BATCH_BOUNDS, TIME_BOUNDS_US, UNVERIFIED, Histogram, Meter, figures_in
 from landed.journal.disk import Disk
 from landed.journal.quarantine import FILE as QUARANTINE_FILE
 from landed.journal.quarantine import SqliteQuarantine
@@ -409,11 +409,9 @@ async def _gate(
         log.critical("journal.broken", error=str(error))
         stop.set()
 
-    disk = Disk(
-        journal_path(settings.data), journal_bytes_max=limits.journal_bytes_max, free_bytes_min=limits.free_bytes_min
-    )
+    meter = Meter(settings.data)
     gate = Gate(
-        Keeper(journal, quarantine, disk),
+        Keeper(journal, quarantine, limits, Disk(journal.path, limits), meter),
         Judge.of(settings, keyring_of(settings)),
         limits,
         broken=broken,
@@ -427,6 +425,7 @@ async def _gate(
     await gate.stop(0 if failures else GATE_DRAIN_SECONDS)
     journal.close()
     quarantine.close()
+    meter.close()
     return EXIT_NO if failures else EXIT_DONE
 
 

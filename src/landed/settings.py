@@ -137,6 +137,20 @@ class Limits(BaseModel):
         description="Requests a second without a signature that holds, once there is a secret; beyond it 503.",
     )
     unverified_burst_max: int = Field(default=5_000, gt=0, description="Such requests at once, after a quiet time.")
+    unverified_free_bytes_min: int = Field(
+        default=512 * 1024 * 1024,
+        ge=0,
+        description="Free disk space under which such requests are answered 503; the rest is left to signed ones.",
+    )
+    unverified_journal_share_max: float = Field(
+        default=0.5, gt=0, le=1, description="Share of `journal_bytes_max` beyond which such requests are answered 503."
+    )
+    copies_max: int = Field(
+        default=100, gt=1, description="Copies of one signed request that are kept; more are answered, and not kept."
+    )
+    signatures_max: int = Field(
+        default=131_072, gt=1, description="Signatures that are remembered, so that copies can be told."
+    )
     journal_bytes_max: int = Field(default=0, ge=0, description="Size of the journal's files, bytes; 0 for no limit.")
     quarantine_rows_max: int = Field(default=10_000, gt=0, description="Requests in quarantine.")
     quarantine_bytes_max: int = Field(default=64 * 1024 * 1024, gt=0, description="Requests in quarantine, bytes.")

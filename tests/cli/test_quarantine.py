@@ -17,6 +17,7 @@ from landed.journal.quarantine import SqliteQuarantine
 from landed.journal.record import RequestRecord, decode
 from landed.journal.sqlite import SqliteJournal
 from landed.run import journal_path, quarantine_path, store_path
+from landed.settings import Limits
 from landed.store.sqlite import SqliteStore
 from landed.vonage.request import Request
 from landed.vonage.signing import Keyring, sign_jwt, sign_sig
@@ -53,7 +54,7 @@ def hold(tmp_path):
             closing(SqliteJournal(journal_path(tmp_path))) as journal,
             closing(SqliteQuarantine(quarantine_path(tmp_path))) as quarantine,
         ):
-            keeper = Keeper(journal, quarantine)
+            keeper = Keeper(journal, quarantine, Limits())
             batch = []
             for request in requests:
                 from_noon = judge.too_large() if large else judge.verdict(request, at_us, "192.0.2.1")

@@ -19,7 +19,8 @@ import uvloop
 
 from landed.gate.http import Gate
 from landed.gate.judge import Judge
-from landed.gate.keeper import Disk, Keeper
+from landed.gate.keeper import Keeper
+from landed.journal.disk import Disk
 from landed.journal.quarantine import SqliteQuarantine
 from landed.journal.record import RequestRecord, decode
 from landed.journal.sqlite import SqliteJournal
@@ -131,7 +132,7 @@ class Running:
         self._busy_ms = busy_ms
         self._quarantine = quarantine or {}
         self._policy = policy
-        self._disk = {"journal_bytes_max": 0, "free_bytes_min": 0} | (disk or {})
+        self._disk = {"free_bytes_min": 0, "unverified_free_bytes_min": 0} | (disk or {})
         self._path_prefix = path_prefix
         self._started = threading.Event()
         self._thread = threading.Thread(target=lambda: uvloop.run(self._main()))
@@ -149,7 +150,8 @@ class Running:
         self.quarantine = SqliteQuarantine(
             self.path.with_suffix(".quarantine"), busy_ms=self._busy_ms, **self._quarantine
         )
-        keeper = Keeper(self.journal, self.quarantine, Disk(self.path, **self._disk))
+        disk = Disk(self.path, self._limits.model_copy(update=self._disk))
+        keeper = Keeper(self.journal, self.quarantine, self._limits, disk)
         judge = Judge(self._keyring, policy=self._policy)
         self.gate = Gate(keeper, judge, self._limits, broken=self.broken.append, path_prefix=self._path_prefix)
         server = await self.loop.create_server(self.gate.protocol, "127.0.0.1", 0, backlog=512)

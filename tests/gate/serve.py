@@ -23,9 +23,8 @@ async def serve(path: str, limits: str) -> None:
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     journal = SqliteJournal(Path(path))
     quarantine = SqliteQuarantine(Path(path).with_suffix(".quarantine"))
-    gate = Gate(
-        Keeper(journal, quarantine), Judge(Keyring([])), Limits(**json.loads(limits)), broken=lambda _: stop.set()
-    )
+    given = Limits(**json.loads(limits))
+    gate = Gate(Keeper(journal, quarantine, given), Judge(Keyring([])), given, broken=lambda _: stop.set())
     server = await loop.create_server(gate.protocol, "127.0.0.1", 0, backlog=512)
     print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 - how the test learns it
     await stop.wait()

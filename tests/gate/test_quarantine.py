@@ -9,6 +9,7 @@ import pytest
 from landed.gate.judge import Policy
 from landed.gate.keeper import CUT_BYTES
 from landed.journal.quarantine import SqliteQuarantine
+from landed.settings import Limits
 from landed.vonage.signing import Account, Keyring, sign_jwt, sign_sig
 
 SECRET = "secret"
@@ -252,9 +253,63 @@ def test_without_room_on_the_disk_all_is_503_until_there_is_some(start, bound):
     assert (held(gate), gate.kept()) == ([], [])
 
     disk = gate.gate._keeper._disk  # noqa: SLF001 - room is made by moving the bound
-    disk._free_bytes_min = disk._journal_bytes_max = 0  # noqa: SLF001
+    disk._limits = Limits(free_bytes_min=0, unverified_free_bytes_min=0)  # noqa: SLF001
     gate.wait_until(lambda: gate.gate._keeper.able)  # noqa: SLF001
     assert gate.statuses(signed() + HEALTH) == [200, 200]
+
+
+SPARING = [{"unverified_free_bytes_min": 2**60}, {"journal_bytes_max": 200_000, "unverified_journal_share_max": 0.01}]
+
+
+@pytest.mark.parametrize("bound", SPARING, ids=["free", "journal"])
+def test_the_last_room_on_the_disk_is_for_what_is_signed(start, bound):
+    gate = start(keyring=ONE, disk=bound)
+
+    assert gate.statuses(get() + signed(secret="x") + post() + signed() + get(SECRET) + HEALTH) == [
+        *(503, 503, 503),
+        *(200, 204, 200),
+    ]
+    assert ([record.verified for record in gate.kept()], held(gate)) == ([True, True], [])
+
+
+@pytest.mark.parametrize("bound", SPARING[:1])
+def test_where_nothing_can_be_verified_no_room_is_kept_from_it(start, bound):
+    assert start(disk=bound).statuses(get()) == [204]
+
+
+@pytest.mark.parametrize(
+    ("request_of", "status"),
+    [(lambda n: signed(b'{"message_uuid":"%d"}' % n), 200), (lambda n: get(SECRET, messageId=str(n)), 204)],
+    ids=["token", "sig"],
+)
+def test_of_one_signature_only_so_many_copies_are_kept_and_all_are_answered_alike(start, request_of, status):
+    gate = start(keyring=ONE, copies_max=3)
+    with gate.connect() as client:
+        for _ in range(20):
+            client.send(request_of(1))
+            assert client.answer().status == status
+    assert len(gate.kept()) == 3
+
+    assert gate.statuses(request_of(2)) == [status]
+    assert len(gate.kept()) == 4
+
+
+def test_a_copy_counts_only_when_it_is_durable(start):
+    gate = start(keyring=ONE, copies_max=2, disk={"free_bytes_min": 2**60})
+    for _ in range(5):
+        assert gate.statuses(signed()) == [503]
+    gate.gate._keeper._disk._limits = Limits(free_bytes_min=0)  # noqa: SLF001 - room is made by moving the bound
+    gate.wait_until(lambda: gate.gate._keeper.able)  # noqa: SLF001
+
+    for _ in range(5):
+        assert gate.statuses(signed()) == [200]
+    assert len(gate.kept()) == 2
+
+
+def test_copies_of_what_is_not_signed_are_all_kept(start):
+    gate = start(keyring=ONE, copies_max=2)
+    assert gate.statuses(get() * 5) == [204] * 5
+    assert len(gate.kept()) == 5
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 from landed.journal.disk import Disk
 from landed.journal.record import Ids, TickRecord, encode
 from landed.journal.sqlite import SqliteJournal
+from landed.settings import Limits
 
 IDS = Ids()
 MIB = 1024 * 1024
@@ -18,8 +19,8 @@ def journal(tmp_path):
         yield journal
 
 
-def disk(journal, *, journal_bytes_max=0, free_bytes_min=0):
-    return Disk(journal.path, journal_bytes_max=journal_bytes_max, free_bytes_min=free_bytes_min)
+def disk(journal, **limits):
+    return Disk(journal.path, Limits(**({"free_bytes_min": 0, "unverified_free_bytes_min": 0} | limits)))
 
 
 def fill(journal, rows):

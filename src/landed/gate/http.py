@@ -27,6 +27,7 @@ import structlog
 from landed.errors import JournalBroken
 from landed.gate.judge import ANSWERS, METHODS, Judge, Keep, Verdict, normal
 from landed.gate.keeper import CUT_BYTES, Keeper
+from landed.gate.meter import HEALTH, UNJUDGED
 from landed.gate.plain import HOST, PlainReader
 from landed.journal.record import RequestRecord
 from landed.settings import Limits
@@ -117,7 +118,7 @@ class Gate:
             request = msgspec.structs.replace(request, path=self._path(request))
         if request.path == HEALTH_PATH and request.method in ("GET", "HEAD"):
             able = self._keeper.able and not self._is_broken
-            self.answer(exchange, HTTPStatus.OK if able else HTTPStatus.SERVICE_UNAVAILABLE)
+            self.answer(exchange, HTTPStatus.OK if able else HTTPStatus.SERVICE_UNAVAILABLE, HEALTH)
         elif request.path not in ANSWERS:
             self.answer(exchange, HTTPStatus.NOT_FOUND)
         elif request.method not in METHODS:
@@ -138,8 +139,10 @@ class Gate:
             now_us = time.time_ns() // 1_000
             self._settle(request, self._judge.too_large(now_us), now_us, exchange)
 
-    def answer(self, exchange: Exchange, status: HTTPStatus) -> None:
-        """Give a request its answer, in its turn."""
+    def answer(self, exchange: Exchange, status: HTTPStatus, word: str = UNJUDGED) -> None:
+        """Give a request, of which nothing is kept, its answer, in its turn; `word` is its verdict's."""
+        if status is not HTTPStatus.CONTINUE:
+            self._keeper.meter.refused(status, word)
         exchange.status = status
         exchange.connection.flush()
 
@@ -180,11 +183,12 @@ class Gate:
         now_us = time.time_ns() // 1_000
         self._settle(request, self._judge.verdict(request, now_us, exchange.connection.peer), now_us, exchange)
 
-    def _settle(self, request: Request, verdict: Verdict, now_us: int, exchange: Exchange) -> None:
+    def _settle(self, request: Request, given: Verdict, now_us: int, exchange: Exchange) -> None:
+        verdict = self._keeper.spare(given, checks=self._judge.checks)
         if verdict.keep is Keep.NOTHING:
-            if verdict.answer is not HTTPStatus.OK:
+            if verdict.answer >= HTTPStatus.BAD_REQUEST:
                 self._refused[verdict.reason] += 1
-            self.answer(exchange, verdict.answer)
+            self.answer(exchange, verdict.answer, verdict.reason)
         else:
             self._keep(request, verdict, now_us, exchange)
 
@@ -213,10 +217,13 @@ class Gate:
         self._pending_bytes = 0
         if not pending:
             return
-        for exchange, status in zip(waiting, self._durable(pending), strict=True):
+        answers = self._durable(pending)
+        for exchange, status in zip(waiting, answers, strict=True):
             exchange.status = status
         for connection in dict.fromkeys(exchange.connection for exchange in waiting):
             connection.flush()
+        came_us = [record.at_us for _, record in pending]
+        self._keeper.meter.answered([verdict for verdict, _ in pending], answers, came_us, time.time_ns() // 1_000)
 
     def _durable(self, pending: list[tuple[Verdict, RequestRecord]]) -> list[HTTPStatus]:
         if not self._is_broken:
@@ -239,6 +246,7 @@ class Gate:
         for connection in list(self.connections):
             connection.end_if_late(now)
         self._keeper.look()
+        self._keeper.meter.write()
         if self._refused:
             # Gathered, so that a flood of forged requests is one line a second.
             log.warning("requests.refused", advice=ADVICE_ON_REFUSED, **self._refused)

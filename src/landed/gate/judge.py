@@ -14,7 +14,8 @@ be a receipt unless it has been kept.
 | trusted but unreadable | journal; the fold marks it | as if readable |
 | no parameters and no body: the probe of a URL | nothing | 200 |
 | body over the limit | quarantine, its first 4 KiB | 413, or 503 when it has no room |
-| anything not verified, beyond its rate, once there is a secret | nothing | 503 |
+| anything not verified, beyond its rate or its share of disk, once there is a secret | nothing | 503 |
+| signature good, and kept as often as copies are | nothing more | as before |
 """
 
 from __future__ import annotations
@@ -49,8 +50,11 @@ METHODS = ("GET", "HEAD", "POST")
 
 # What bodies over the limit are refused for; only their beginning is kept.
 TOO_LARGE = "too-large"
-# Verdicts that are made once: an account without a key of its own may be named by any.
-TRUSTED_MAX = 1_024
+# Trust that is made once: an account without a key of its own may be named by any.
+TRUSTS_MAX = 1_024
+# Answered as before, and not kept: it has been kept often enough. And: the last room on disk is not for it.
+REPEATED = "repeated"
+SPARED = "share"
 
 
 class Keep(StrEnum):
@@ -64,7 +68,7 @@ class Keep(StrEnum):
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What to do with a request: where it is kept, and the answer when it has been kept there.
 
-    `reason` says why it was not trusted, for the log and the metrics.
+    `reason` says why it was not trusted, for the log and the metrics. `signature` is the one that holds.
     """
 
     answer: HTTPStatus
@@ -72,6 +76,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     account: str = ""
     trust: Trust = UNTRUSTED
     reason: str = ""
+    signature: bytes = b""
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,8 +102,9 @@ class Judge:
         self._policy = policy or Policy()
         rate = self._policy.unverified_per_second_max if keyring.has_secrets else None
         self._allowance = None if rate is None else _Allowance(rate, self._policy.unverified_burst_max)
+        self.checks = keyring.has_secrets
         self._has_keys = any(account.api_key for account in keyring.accounts)
-        self._trusted: dict[tuple[HTTPStatus, str, str | None, Coverage, bool], Verdict] = {}
+        self._trusts: dict[tuple[Coverage, bool, str | None], Trust] = {}
 
     @classmethod
     def of(cls, settings: Settings, keyring: Keyring, *, at_any_rate: bool = False) -> Self:
@@ -145,20 +151,21 @@ class Judge:
         if authenticated is not None:
             signed, coverage = authenticated
             stale = signed.is_stale(now_us / MICROSECONDS_A_SECOND, self._windows.ahead)
-            key = (answer, signed.account, signed.api_key, coverage, stale)
-            return self._trusted.get(key) or self._trust(*key)
+            trust = self._trusts.get((coverage, stale, signed.api_key)) or self._trust(coverage, stale, signed.api_key)
+            return Verdict(
+                answer=answer, keep=Keep.JOURNAL, account=signed.account, trust=trust, signature=signed.signature
+            )
         if not self._policy.sms_must_be_signed and reads_as_sms(request):
             # Vonage signs the SMS API's receipts only after its support enabled it.
             return self._unsigned(request, answer)
         return _suspect("missing", HTTPStatus.SERVICE_UNAVAILABLE)
 
-    def _trust(self, answer: HTTPStatus, account: str, api_key: str | None, coverage: Coverage, stale: bool) -> Verdict:  # noqa: FBT001 - a cache's key
-        """The verdict on what bears a signature that holds, made once for all that is alike."""
+    def _trust(self, coverage: Coverage, stale: bool, api_key: str | None) -> Trust:  # noqa: FBT001 - a cache's key
+        """The trust in what bears a signature that holds, made once for all that is alike."""
         trust = Trust(coverage=coverage, verified=True, stale=stale, api_key=api_key)
-        given = Verdict(answer=answer, keep=Keep.JOURNAL, account=account, trust=trust)
-        if len(self._trusted) < TRUSTED_MAX:
-            self._trusted[answer, account, api_key, coverage, stale] = given
-        return given
+        if len(self._trusts) < TRUSTS_MAX:
+            self._trusts[coverage, stale, api_key] = trust
+        return trust
 
     def _allowed(self, given: Verdict, now_us: int) -> Verdict:
         if self._allowance is None or self._allowance.take(now_us):

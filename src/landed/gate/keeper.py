@@ -16,11 +16,14 @@ import msgspec
 import structlog
 
 from landed.errors import BadSignature, JournalUnable
-from landed.gate.judge import TOO_LARGE, Judge, Keep, Verdict
+from landed.gate.judge import REPEATED, SPARED, TOO_LARGE, Judge, Keep, Verdict
+from landed.gate.meter import Meter
+from landed.gate.seen import Seen
 from landed.journal import Journal
 from landed.journal.disk import Disk
 from landed.journal.quarantine import Held, Quarantine, SqliteQuarantine, Suspect
 from landed.journal.record import Ids, RequestRecord, TickRecord, encode
+from landed.settings import Limits
 from landed.vonage.messages import MESSAGE_ID_NAMES
 from landed.vonage.request import Pairs, Request, read_body, read_pairs
 from landed.vonage.signing import SIG, Coverage, bearer_token, flat_json
@@ -43,13 +46,23 @@ log = structlog.get_logger("landed.gate")
 class Keeper:
     """Commits batches of judged requests. It belongs to one thread at a time."""
 
-    def __init__(self, journal: Journal, quarantine: Quarantine, disk: Disk | None = None) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        quarantine: Quarantine,
+        limits: Limits,
+        disk: Disk | None = None,
+        meter: Meter | None = None,
+    ) -> None:
         self._journal = journal
         self._quarantine = quarantine
         self._disk = disk
+        self.meter = meter or Meter()
+        self.meter.count_for(journal.epoch)
+        self._seen = Seen(copies_max=limits.copies_max, signatures_max=limits.signatures_max)
         self._ids = Ids()
         self._was_able = True
-        self._has_room = True
+        self._has_room = self._has_room_for_unverified = True
         self._look_at = 0.0
         self._say_at: dict[str, float] = {}
 
@@ -67,7 +80,23 @@ class Keeper:
             self._has_room = shortage is None
             if shortage is not None:
                 self._say("disk.short", error=shortage, advice="all is answered 503 until there is room: make some")
+            spared = self._disk.shortage_for_unverified(self._journal)
+            self._has_room_for_unverified = spared is None
+            if spared is not None and shortage is None:
+                self._say("disk.spared", error=spared, advice="what is not signed is answered 503: make room")
         return self._has_room
+
+    def spare(self, given: Verdict, *, checks: bool) -> Verdict:
+        """The verdict, or the one in its place when the disk need not or should not have it.
+
+        `checks` says whether signatures are checked at all: only then is there anything to spare the disk for.
+        """
+        if given.signature:
+            if self._seen.is_kept_often_enough(given.signature):
+                return msgspec.structs.replace(given, keep=Keep.NOTHING, reason=REPEATED)
+        elif checks and given.keep is not Keep.NOTHING and self.look() and not self._has_room_for_unverified:
+            return Verdict(answer=HTTPStatus.SERVICE_UNAVAILABLE, keep=Keep.NOTHING, reason=SPARED)
+        return given
 
     def record_of(self, request: Request, verdict: Verdict, now_us: int, peer: str) -> RequestRecord:
         """The record of a request that came now from `peer`; of a body over the limit, its beginning."""
@@ -100,7 +129,9 @@ class Keeper:
             return [HTTPStatus.SERVICE_UNAVAILABLE] * len(batch)
         trusted = [at for at, (verdict, _) in enumerate(batch) if verdict.keep is Keep.JOURNAL]
         suspect = [at for at, (verdict, _) in enumerate(batch) if verdict.keep is Keep.QUARANTINE]
-        if trusted and not self._append([encode(batch[at][1]) for at in trusted]):
+        if trusted and self._append([encode(batch[at][1]) for at in trusted], requests=len(trusted)):
+            self._seen.note([signature for verdict, _ in batch if (signature := verdict.signature)])
+        else:
             for at in trusted:
                 answers[at] = HTTPStatus.SERVICE_UNAVAILABLE
         if suspect:
@@ -113,9 +144,10 @@ class Keeper:
     def tick(self, now_us: int) -> None:
         """Say in the journal that it can be written, if so; raises JournalBroken."""
         if self.look():
-            self._append([encode(TickRecord(id=self._ids.next(), at_us=now_us))])
+            self._append([encode(TickRecord(id=self._ids.next(), at_us=now_us))], requests=0)
 
-    def _append(self, records: list[bytes]) -> bool:
+    def _append(self, records: list[bytes], *, requests: int) -> bool:
+        began_ns = time.perf_counter_ns()
         try:
             self._journal.append(records)
         except JournalUnable as error:
@@ -124,14 +156,18 @@ class Keeper:
             self._was_able = False
         else:
             self._was_able = True
+            if requests:
+                self.meter.wrote("journal", requests, (time.perf_counter_ns() - began_ns) // 1_000)
         return self._was_able
 
     def _hold(self, suspects: list[Suspect]) -> list[bool]:
+        began_ns = time.perf_counter_ns()
         try:
             kept = self._quarantine.keep(suspects)
         except JournalUnable as error:
             self._say("quarantine.unable", error=str(error))
             return [False] * len(suspects)
+        self.meter.wrote("quarantine", sum(kept), (time.perf_counter_ns() - began_ns) // 1_000)
         if not all(kept):
             self._say("quarantine.full", advice="answered 503 until there is room: landed quarantine list")
         return kept

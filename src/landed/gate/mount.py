@@ -32,6 +32,7 @@ from landed.errors import JournalBroken, SurroundingsError
 from landed.gate.http import ADVICE, ADVICE_ON_REFUSED, COMMIT_BYTES_MAX, HEALTH_PATH, RECORD_BYTES, RETRY_AFTER_SECONDS
 from landed.gate.judge import ANSWERS, METHODS, Judge, Keep, Verdict, keyring_of, normal
 from landed.gate.keeper import CUT_BYTES, Keeper
+from landed.gate.meter import Meter
 from landed.journal.disk import Disk
 from landed.journal.quarantine import FILE as QUARANTINE_FILE
 from landed.journal.quarantine import SqliteQuarantine
@@ -99,7 +100,9 @@ class Webhooks:
         self._prefix = normal(prefix if prefix is not None else settings.path_prefix or "").rstrip("/")
         self._limits = settings.limits
         self._judge = Judge.of(settings, keys)
-        self._shelf = _Shelf(Path(data) if data is not None else settings.data, settings.limits)
+        directory = Path(data) if data is not None else settings.data
+        self._meter = Meter(directory, "mount")
+        self._shelf = _Shelf(directory, settings.limits, self._meter)
         self._room = _Room(settings.limits.buffered_bytes_max)
         forget = weakref.WeakMethod(self._forget)
         os.register_at_fork(after_in_child=lambda: (of_us := forget()) and of_us())
@@ -168,6 +171,7 @@ class Webhooks:
     def close(self) -> None:
         """Let go of the journal; it is opened again when something comes."""
         self._shelf.close()
+        self._meter.close()
 
     # Within: one request, as each protocol brings it.
 
@@ -334,9 +338,12 @@ class Webhooks:
             verdict = self._judge.too_large(now_us)
         else:
             verdict = self._judge.verdict(request, now_us, asked.peer)
+        verdict = self._shelf.spare(verdict, checks=self._judge.checks)
         if verdict.answer >= HTTPStatus.BAD_REQUEST:
             self._count_refused(verdict.reason)
         if verdict.keep is Keep.NOTHING:
+            self._meter.refused(verdict.answer, verdict.reason)
+            self._meter.write_soon()
             return verdict.answer
         return self._shelf.put(_Waiting(request, verdict, now_us, asked.peer))
 
@@ -460,9 +467,10 @@ class _Shelf:
     https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_
     """
 
-    def __init__(self, data: Path, limits: Limits) -> None:
+    def __init__(self, data: Path, limits: Limits, meter: Meter) -> None:
         self._data = data
         self._limits = limits
+        self._meter = meter
         self._inherited: list[object] = []
         self._files: list[SqliteJournal | SqliteQuarantine] = []
         self._keeper: Keeper | None
@@ -474,6 +482,11 @@ class _Shelf:
             raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE)
         self._waiting.append(waiting)
         return waiting
+
+    def spare(self, given: Verdict, *, checks: bool) -> Verdict:
+        """The verdict, or the one in its place when the disk need not or should not have it."""
+        keeper = self._keeper
+        return given if keeper is None else keeper.spare(given, checks=checks)
 
     def settle(self, waiting: _Waiting) -> HTTPStatus:
         """The answer to what waits, once it is durable."""
@@ -531,6 +544,9 @@ class _Shelf:
         self.able = keeper.able
         for each, answer in zip(batch, answers, strict=True):
             each.status = answer
+        came_us = [each.now_us for each in batch]
+        self._meter.answered([each.verdict for each in batch], answers, came_us, time.time_ns() // 1_000)
+        self._meter.write_soon()
 
     def _opened(self) -> Keeper | None:
         if self._keeper is None and not self._is_broken:
@@ -552,8 +568,7 @@ class _Shelf:
             self._data / QUARANTINE_FILE, rows_max=limits.quarantine_rows_max, bytes_max=limits.quarantine_bytes_max
         )
         self._files.append(quarantine)
-        disk = Disk(path, journal_bytes_max=limits.journal_bytes_max, free_bytes_min=limits.free_bytes_min)
-        return Keeper(journal, quarantine, disk)
+        return Keeper(journal, quarantine, limits, Disk(path, limits), self._meter)
 
 
 def _named(name: str) -> str | None:

@@ -75,8 +75,9 @@ class Windows(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Signed(msgspec.Struct, frozen=True, kw_only=True):
-    """A signature that holds: whose it is, and when it says it was made."""
+    """A signature that holds: whose it is, and when it says it was made. `signature` has one spelling."""
 
+    signature: bytes
     account: str
     api_key: str | None
     made_seconds: float | None
@@ -233,7 +234,13 @@ def verify_jwt(token: bytes, body: bytes, keyring: Keyring, windows: Windows) ->
     if not hmac.compare_digest(digest, claims.payload_hash.lower().encode()):
         raise BadSignature("body", "The body is not the one that the token was made for.")
     made_seconds = _made_seconds(claims.iat)
-    return Signed(account=account.name, api_key=claims.api_key, made_seconds=made_seconds, back=windows.jwt_back)
+    return Signed(
+        signature=signature,
+        account=account.name,
+        api_key=claims.api_key,
+        made_seconds=made_seconds,
+        back=windows.jwt_back,
+    )
 
 
 def verify_sig(params: Mapping[bytes, bytes], keyring: Keyring, windows: Windows, base: bytes | None = None) -> Signed:
@@ -244,7 +251,9 @@ def verify_sig(params: Mapping[bytes, bytes], keyring: Keyring, windows: Windows
         base = signature_base(params)
     account = _signer_of_base(base, given, api_key, keyring)
     made_seconds = _made_seconds(params.get(b"timestamp"))
-    return Signed(account=account.name, api_key=api_key, made_seconds=made_seconds, back=windows.sig_back)
+    return Signed(
+        signature=given, account=account.name, api_key=api_key, made_seconds=made_seconds, back=windows.sig_back
+    )
 
 
 def signed_params(pairs: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
