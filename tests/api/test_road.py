@@ -8,6 +8,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from itertools import count
 
+import apsw
 import pytest
 
 from landed.api.metrics import GateFigures
@@ -119,6 +120,14 @@ def test_the_ledger_is_odd_when_gates_kept_more_than_the_journal_received(place,
     place.append(receipt("b"))
     place.figures = GateFigures(kept_in={place.journal.epoch: kept, "another": 100})
     assert (place.watch.look().kept, place.watch.look().is_even) == (kept, is_even)
+
+
+def test_the_ledger_is_odd_when_the_store_s_own_sum_is(place):
+    place.append(receipt("a"))
+    place.fold()
+    with closing(apsw.Connection(str(place.data / "store.db"))) as db:
+        db.execute("UPDATE fold SET duplicate = duplicate + 1")
+    assert not place.watch.look().is_even
 
 
 def test_the_ledger_is_odd_when_the_worker_found_it_so(place):

@@ -13,7 +13,7 @@ import pytest
 
 from landed.gate.meter import Meter
 from landed.journal.quarantine import SqliteQuarantine, Suspect
-from landed.journal.record import Ids, RequestRecord, TickRecord, encode
+from landed.journal.record import Ids, RequestRecord, SentRecord, TickRecord, encode
 from landed.journal.sqlite import SqliteJournal
 from landed.onboarding.doctor import BEHIND_RECORDS_MAX, examine
 from landed.run import (
@@ -65,6 +65,21 @@ def receipt(name, at, *, made_at=None, **more):
 def sms_receipt(name, at):
     body = f"msisdn=447700900001&to=AcmeInc&messageId={name}&status=delivered&err-code=0&scts=2603221200"
     return request(body.encode(), at)
+
+
+def sent(name, at, *, sent_at):
+    return SentRecord(
+        id=IDS.next(),
+        at_us=as_us(at),
+        account="default",
+        message_id=name,
+        api="sms",
+        channel="sms",
+        to="447700900001",
+        sender="AcmeInc",
+        client_ref=None,
+        sent_us=as_us(sent_at),
+    )
 
 
 class Place:
@@ -334,6 +349,46 @@ def test_each_planted_fault_is_found(place, plant, names):
     assert place.found() == []
     plant(place)
     assert place.found() == names
+
+
+# What looks like a fault and is none.
+
+
+def an_unverified_receipt_from_the_future(place):
+    body = b'{"message_uuid":"u","status":"read","channel":"sms","timestamp":"2099-01-01T00:00:00Z"}'
+    place.append(request(body, place.now, verified=False))
+
+
+def a_receipt_that_names_no_zone(place):
+    hours_ahead = (place.now + timedelta(hours=5)).strftime("%Y-%m-%d %H:%M:%S")
+    body = {"message_uuid": "z", "status": "read", "channel": "sms", "timestamp": hours_ahead}
+    place.append(request(json.dumps(body).encode(), place.now))
+
+
+def a_clock_that_was_wrong_yesterday(place):
+    yesterday = place.now - timedelta(days=1)
+    place.append(receipt("y", yesterday, made_at=yesterday + timedelta(hours=2)), place.tick(place.now))
+
+
+def sends_that_were_tracked_late(place):
+    for each in range(10):
+        place.append(sent(f"s{each}", place.now, sent_at=place.now + timedelta(hours=1)))
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        an_unverified_receipt_from_the_future,
+        a_receipt_that_names_no_zone,
+        a_clock_that_was_wrong_yesterday,
+        sends_that_were_tracked_late,
+    ],
+    ids=lambda plant: plant.__name__,
+)
+def test_what_is_no_fault_is_not_taken_for_one(place, plant):
+    plant(place)
+    place.fold()
+    assert place.found() == []
 
 
 def test_looking_leaves_all_files_as_they_were(place):
