@@ -100,7 +100,7 @@ def decode(data: bytes) -> Record:
 
 
 def decode_told(data: bytes) -> Told:
-    """A record from its bytes, a request without its headers, at half the cost; raises as `decode` does."""
+    """A record from its bytes, a request without decoding its headers; raises as `decode` does."""
     return _told.decode(data)
 
 

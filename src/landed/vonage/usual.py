@@ -1,4 +1,4 @@
-"""The usual receipts, read at a fifth of the cost, for whoever reads very many: the fold.
+"""The usual receipts, read at about half the cost or less, for whoever reads very many: the fold.
 
 A request of another shape goes the way of all, through `parse.read`. What is read here says exactly what
 would be read there, except that `raw` is empty; a property holds this.
