@@ -10,6 +10,9 @@ from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from landed.api.metrics import METRICS, GateFigures
+from landed.cli.quarantine import REASONS
+from landed.gate.judge import REPEATED, SPARED
+from landed.gate.meter import HEALTH, STALE, UNJUDGED, UNVERIFIED, VERIFIED
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 
@@ -82,6 +85,13 @@ def test_what_is_not_known_is_left_out_and_not_shown_as_nothing(serve, road):
     assert not names & {"landed_quarantine_requests", "landed_disk_free_bytes"}
     assert "landed_ledger_checked_timestamp_seconds" not in names
     assert values["landed_gate_answer_seconds_count",] == 0
+
+
+@pytest.mark.parametrize(
+    "word", [VERIFIED, STALE, UNVERIFIED, UNJUDGED, HEALTH, *REASONS, REPEATED, SPARED, "rate", "probe"]
+)
+def test_every_verdict_is_documented(word):
+    assert f"`{word}`" in DOCUMENT.partition("**Verdicts.**")[2]
 
 
 @pytest.mark.parametrize("shown", METRICS, ids=lambda shown: shown.name)

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from landed.errors import BadSignature
-from landed.gate.judge import TOO_LARGE, Keep, Verdict
+from landed.gate.judge import REPEATED, SPARED, TOO_LARGE, Keep, Verdict
 from landed.gate.meter import (
     BATCH_BOUNDS,
     HALF_BYTES,
@@ -226,7 +226,7 @@ def test_a_file_has_its_room_on_the_disk_from_the_beginning(tmp_path):
 def test_all_that_can_be_counted_has_room_in_its_half(tmp_path):
     meter = Meter(tmp_path)
     many = 10**15
-    for word in (*REASONS, "verified", "stale", "unverified", "unjudged", "health", "probe", "rate"):
+    for word in (*REASONS, "verified", "stale", "unverified", "unjudged", "health", "probe", "rate", REPEATED, SPARED):
         for answer in (OK, HTTPStatus.NO_CONTENT, HTTPStatus.UNAUTHORIZED, BUSY, GONE, HTTPStatus.CONTINUE):
             meter.refused(answer, word, many)
     for name in ("journal", "quarantine"):
