@@ -94,6 +94,13 @@ def test_the_file_takes_vonages_settings_by_the_same_names(tmp_path):
     assert (account.api_key, account.secrets) == ("k", (b"x", b"y"))
 
 
+@pytest.mark.parametrize("days", [0, 4, 365])
+def test_requests_are_kept_for_ever_or_as_long_as_vonage_may_repeat_them(tmp_path, days):
+    assert load().journal_days == 0
+    (tmp_path / "landed.toml").write_text(f"journal_days = {days}\n")
+    assert load().journal_days == days
+
+
 def test_a_blank_key_is_no_key(monkeypatch):
     monkeypatch.setenv("VONAGE_API_KEY", "")
     monkeypatch.setenv("VONAGE_SIGNATURE_METHOD", " ")
@@ -120,11 +127,13 @@ def test_a_blank_key_is_no_key(monkeypatch):
         ('sms_signature = "never"', "sms_signature"),
         ("[limits]\nunverified_per_second_max = 0", "limits.unverified_per_second_max"),
         ("[limits]\nfree_bytes_min = -1", "limits.free_bytes_min"),
+        ("journal_days = 3", "journal_days: it is too short, since .* again for three days: give at least 4, or 0"),
+        ("journal_days = -1", "journal_days"),
     ],
     ids=[
         *("no-secret", "endless", "not-a-number", "unknown", "same-name", "account-without-secret"),
         *("networks-that-are-none", "no-list", "blank-networks", "all-proxies", "no-path", "path-with-query"),
-        *("nothing-to-check-with", "unknown-word", "no-rate", "negative"),
+        *("nothing-to-check-with", "unknown-word", "no-rate", "negative", "too-few-days", "negative-days"),
     ],
 )
 def test_what_is_wrong_in_the_file_is_told_by_its_name(tmp_path, text, told):

@@ -486,6 +486,7 @@ async def _worker(settings: Settings, listening: socket.socket, parent_fd: int |
         lambda: SqliteStore(store_path(settings.data)),
         heard,
         failed,
+        journal_days=settings.journal_days,
     )
     fold.start()
     watch = RoadWatch(settings.data, lambda: _fold_state(fold), lambda: _gate_figures(settings.data))

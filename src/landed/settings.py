@@ -41,6 +41,7 @@ from landed.errors import SettingsError
 FILE = "landed.toml"
 PREFIX = "LANDED_"
 NESTED = "__"
+JOURNAL_DAYS_MIN = 4
 
 Method = Literal["md5hash", "md5", "sha1", "sha256", "sha512"]
 PrintMode = Literal["pretty", "json", "raw", "none"]
@@ -151,7 +152,11 @@ class Limits(BaseModel):
     signatures_max: int = Field(
         default=131_072, gt=1, description="Signatures that are remembered, so that copies can be told."
     )
-    journal_bytes_max: int = Field(default=0, ge=0, description="Size of the journal's files, bytes; 0 for no limit.")
+    journal_bytes_max: int = Field(
+        default=0,
+        ge=0,
+        description="Bytes that the journal takes, without the room that retired requests left; 0 for no limit.",
+    )
     quarantine_rows_max: int = Field(default=10_000, gt=0, description="Requests in quarantine.")
     quarantine_bytes_max: int = Field(default=64 * 1024 * 1024, gt=0, description="Requests in quarantine, bytes.")
     free_bytes_min: int = Field(
@@ -187,6 +192,12 @@ class Settings(BaseSettings):
         description="Networks of proxies whose `Forwarded` or `X-Forwarded-For` is believed; each must write one.",
     )
     data: Path = Field(default=Path("landed-data"), description="Directory of the journal and the store.")
+    journal_days: int = Field(
+        default=0,
+        ge=0,
+        le=36_500,
+        description="Days that requests stay in the journal, at least 4; 0 keeps them for ever.",
+    )
     role: Role = Field(default="all", description="Which processes to run.")
     print: PrintMode | None = Field(default=None, description="How receipts are printed; by the terminal if unset.")
     show_numbers: bool = Field(default=False, description="Print phone numbers in full.")
@@ -226,6 +237,18 @@ class Settings(BaseSettings):
         if twice:
             raise ValueError(f"each account needs a name of its own, and this one is taken: {', '.join(twice)}")
         return accounts
+
+    @field_validator("journal_days")
+    @classmethod
+    def _as_long_as_vonage_tries(cls, days: int) -> int:
+        # https://api.support.vonage.com/hc/en-us/articles/226572227
+        # Delivery receipts are sent again for 72 hours: what comes of one message is to be judged together.
+        if 0 < days < JOURNAL_DAYS_MIN:
+            raise ValueError(
+                "it is too short, since Vonage sends a receipt again for three days: give at least "
+                f"{JOURNAL_DAYS_MIN}, or 0 to keep requests for ever"
+            )
+        return days
 
     @field_validator("sms_signature")
     @classmethod

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
+
+from landed.journal.sqlite import SqliteJournal
+from landed.run import journal_path
 
 COMMANDS = ("demo", "serve", "list", "show", "tail", "rebuild", "doctor", "parse")
 
@@ -38,3 +43,15 @@ def test_rebuild_makes_the_same_again(landed, data):
     run = landed("rebuild", "--data", data)
     assert run.stdout == "Made again from 7 requests: 7 new, 0 duplicate, 0 unreadable.\n"
     assert landed("list", "--data", data, "--json").stdout == before != ""
+
+
+def test_rebuild_says_of_how_many_messages_the_requests_are_retired(landed, data):
+    before = landed("list", "--data", data, "--json").stdout
+    with closing(SqliteJournal(journal_path(data))) as journal:
+        assert journal.retire(4, 2**62) == 4
+    run = landed("rebuild", "--data", data)
+    assert run.stdout.splitlines() == [
+        "Made again from 7 requests: 7 new, 0 duplicate, 0 unreadable.",
+        "Messages carried over sealed, since the journal no longer has all of their requests: 2.",
+    ]
+    assert landed("list", "--data", data, "--json").stdout == before

@@ -3,6 +3,7 @@
 import threading
 import time
 from contextlib import closing
+from datetime import UTC, datetime
 
 import apsw
 import msgspec
@@ -11,8 +12,11 @@ from structlog.testing import capture_logs
 
 from landed import run
 from landed.errors import FoldStopped, SurroundingsError
+from landed.journal import Retired
 from landed.journal.record import Ids, RequestRecord, TickRecord, encode
 from landed.journal.sqlite import SqliteJournal
+from landed.onboarding.doctor import ledger_of
+from landed.settings import Settings
 from landed.store import Tally
 from landed.store.sqlite import SqliteReader, SqliteStore
 from landed.worker.loop import FoldLoop
@@ -21,13 +25,13 @@ SECONDS_MAX = 20
 IDS = Ids()
 
 
-def status(message_id):
+def status(message_id, at_us=1):
     body = msgspec.json.encode({"message_uuid": message_id, "channel": "sms", "status": "delivered"})
     return encode(
         RequestRecord(
             id=IDS.next(),
-            at_us=1,
-            received_us=1,
+            at_us=at_us,
+            received_us=at_us,
             account="default",
             api_key=None,
             coverage="body",
@@ -46,16 +50,18 @@ def status(message_id):
 class Worker:
     """A loop over a directory, and what it told."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, **options):
         self.directory = directory
+        self.journal_busy_ms = 2_000
         self.heard = []
         self.failures = []
         self.failed = threading.Event()
         self.loop = FoldLoop(
-            lambda: SqliteJournal(run.journal_path(directory)),
+            lambda: SqliteJournal(run.journal_path(directory), busy_ms=self.journal_busy_ms),
             lambda: self.store(),  # noqa: PLW0108 - a test may put another one there
             self.heard.extend,
             self.fail,
+            **options,
         )
 
     def store(self):
@@ -122,6 +128,18 @@ def test_told_to_stop_it_folds_what_is_there_and_lets_go_of_the_files(worker, jo
     journal.close()
     # The last one to close a file takes its WAL away.
     assert sorted(file.name for file in worker.directory.iterdir()) == ["journal.db", "store.db"]
+
+
+@pytest.fixture
+def retaining(tmp_path, journal, monkeypatch):
+    """A worker that keeps four days, and counts the ledger and retires all the time."""
+    monkeypatch.setattr("landed.worker.loop.LEDGER_SECONDS", 0.0)
+    assert journal.last_position() == 0
+    worker = Worker(tmp_path, journal_days=4)
+    worker.store().close()
+    yield worker
+    if worker.loop.is_alive:
+        worker.loop.stop()
 
 
 @pytest.fixture
@@ -228,3 +246,63 @@ def test_a_ledger_that_is_even_is_no_alarm_and_one_that_differs_is(worker, journ
     journal.append([status("c")])
     until(lambda: not worker.loop.ledger_is_even)
     assert not worker.failures
+
+
+def a_few_checks_later(worker):
+    for _ in range(3):
+        checked_at = worker.loop.ledger_checked_at
+        until(lambda checked_at=checked_at: worker.loop.ledger_checked_at != checked_at)
+
+
+def test_what_is_older_than_journal_days_is_retired_and_every_ledger_stays_even(retaining, journal):
+    now_us = time.time_ns() // 1_000
+    retaining.loop.start()
+    for _ in range(5):
+        journal.append([status(f"m{number}") for number in range(1_000)])
+    journal.append([status(f"y{number}", now_us) for number in range(10)])
+    until(lambda: journal.retired().records == 5_000)
+    a_few_checks_later(retaining)
+
+    assert (retaining.loop.is_alive, retaining.loop.ledger_is_even) == (True, True)
+    assert [position for position, _ in journal.read(0, 100)] == list(range(5_001, 5_011))
+    assert retaining.tally() == Tally(received=5_010, folded=1_010, duplicate=4_000)
+    seen = run.look_around(Settings(data=retaining.directory), datetime.now(UTC))
+    assert (ledger_of(seen).is_even, ledger_of(seen).received) == (True, 5_010)
+
+
+def test_without_journal_days_nothing_is_ever_retired(worker, journal, monkeypatch):
+    monkeypatch.setattr("landed.worker.loop.LEDGER_SECONDS", 0.0)
+    journal.append([status("old"), status("old")])
+    worker.loop.start()
+    until(lambda: worker.tally().received == 2)
+    a_few_checks_later(worker)
+
+    assert journal.retired() == Retired()
+
+
+def test_while_the_ledger_differs_nothing_more_is_retired(retaining, journal):
+    retaining.loop.ledger_is_even = False
+    journal.append([status("old"), status("old")])
+    with capture_logs() as said:
+        retaining.loop.start()
+        until(lambda: retaining.tally().received == 2)
+        a_few_checks_later(retaining)
+        retaining.loop.stop()
+
+    assert journal.retired() == Retired()
+    assert {each["event"] for each in said} == {"ledger.differs"}
+
+
+def test_a_journal_that_cannot_be_retired_from_holds_up_no_fold(retaining, journal):
+    retaining.journal_busy_ms = 20
+    with capture_logs() as said, closing(apsw.Connection(str(run.journal_path(retaining.directory)))) as other:
+        journal.append([status("a"), status("b")])
+        other.execute("BEGIN IMMEDIATE")
+        retaining.loop.start()
+        until(lambda: any(each["event"] == "retention.waits" for each in said))
+        assert retaining.tally().received == 2
+        assert journal.retired() == Retired()
+        other.execute("ROLLBACK")
+        until(lambda: journal.retired().records == 1)
+
+    assert not retaining.failures

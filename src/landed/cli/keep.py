@@ -43,4 +43,4 @@ def rebuild(data: Data = None) -> None:
         f"{tally.unreadable:,} unreadable."
     )
     if sealed:
-        typer.echo(f"Carried over sealed, since the journal no longer has all of their requests: {sealed:,} messages.")
+        typer.echo(f"Messages carried over sealed, since the journal no longer has all of their requests: {sealed:,}.")

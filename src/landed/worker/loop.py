@@ -14,6 +14,7 @@ from landed.errors import JournalUnable, StoreUnable
 from landed.journal import Journal
 from landed.store import Progress, Store
 from landed.worker.fold import Fold, Heard
+from landed.worker.retention import Retention
 
 IDLE_SECONDS = 0.02
 # Commits of the fold slow the gate's: let what comes meanwhile share the next one.
@@ -29,7 +30,8 @@ log = structlog.get_logger("landed.fold")
 class FoldLoop:
     """Runs a fold in a thread; `failed` is told, from there, of the error that ended it.
 
-    A disk that is full or a file that is held ends nothing: it waits and tries again.
+    A disk that is full or a file that is held ends nothing: it waits and tries again. Records older
+    than `journal_days` are retired from the journal, up to where the ledger was even a minute ago.
     """
 
     def __init__(
@@ -38,11 +40,14 @@ class FoldLoop:
         open_store: Callable[[], Store],
         heard: Heard | None,
         failed: Callable[[BaseException], None],
+        *,
+        journal_days: int = 0,
     ) -> None:
         self._open_journal = open_journal
         self._open_store = open_store
         self._heard = heard
         self._failed = failed
+        self._journal_days = journal_days
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fold", daemon=True)
         self._checkpointed = time.monotonic()
@@ -76,12 +81,13 @@ class FoldLoop:
 
     def _fold(self, journal: Journal, store: Store) -> None:
         fold: Fold | None = None
+        retention = Retention(journal, store, self._journal_days)
         waits = False
         while not self._stop.is_set():
             try:
                 fold = fold or Fold(journal, store, self._heard)
                 self._ledger = self._ledger or fold.progress
-                pause, waits = self._round(journal, fold), False
+                pause, waits = self._round(journal, fold, retention), False
             except (StoreUnable, JournalUnable) as error:
                 # Said once, not at each try: it often waits for the very disk that the log is on.
                 if not waits:
@@ -93,17 +99,22 @@ class FoldLoop:
             while fold is not None and time.monotonic() < deadline and fold.step():
                 pass
 
-    def _round(self, journal: Journal, fold: Fold) -> float:
+    def _round(self, journal: Journal, fold: Fold, retention: Retention) -> float:
         """Fold a batch and tidy up; the seconds to wait before the next."""
         folded = fold.step()
         self.progress = fold.progress
         self.behind = journal.last_position() - fold.progress.position
-        if folded and time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS:
+        has_written = retention.step() or folded > 0
+        if has_written and time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS:
             journal.checkpoint()
             self._checkpointed = time.monotonic()
         if time.monotonic() - self._ledger_at > LEDGER_SECONDS:
             self._ledger_at = time.monotonic()
+            counted = self._ledger
             self.check_ledger(journal, fold.progress)
+            # Not up to here: what is retired was counted, and folded for a minute at least.
+            if counted is not None and self.ledger_is_even:
+                retention.begin(counted.position)
         if fold.was_full:
             return 0
         return BETWEEN_BATCHES_SECONDS if folded else IDLE_SECONDS
