@@ -126,7 +126,8 @@ class Gate:
         elif len(self._pending) >= self.limits.in_flight_max:
             self.answer(exchange, HTTPStatus.SERVICE_UNAVAILABLE)
         else:
-            self._judged(request, exchange)
+            now_us = time.time_ns() // 1_000
+            self._settle(request, self._judge.verdict(request, now_us, exchange.connection.peer), now_us, exchange)
 
     def route_cut(self, request: Request, exchange: Exchange) -> None:
         """Answer a request whose body is over the limit; this much of it came."""
@@ -146,7 +147,7 @@ class Gate:
         exchange.status = status
         exchange.connection.flush()
 
-    def bytes_of(self, status: HTTPStatus, close: bool, head: bool) -> bytes:  # noqa: FBT001 - a cache's key
+    def bytes_of(self, status: HTTPStatus, *, close: bool, head: bool) -> bytes:
         """The bytes of an answer, kept for the second that its date holds."""
         answer = self._answers.get((status, close, head))
         if answer is None:
@@ -178,10 +179,6 @@ class Gate:
         """The request's path as we call it; none when it lies elsewhere than behind our prefix."""
         path = normal(request.path)
         return path.removeprefix(self._path_prefix) if path.startswith(self._path_prefix + "/") else ""
-
-    def _judged(self, request: Request, exchange: Exchange) -> None:
-        now_us = time.time_ns() // 1_000
-        self._settle(request, self._judge.verdict(request, now_us, exchange.connection.peer), now_us, exchange)
 
     def _settle(self, request: Request, given: Verdict, now_us: int, exchange: Exchange) -> None:
         verdict = self._keeper.spare(given, checks=self._judge.checks)
@@ -429,17 +426,24 @@ class Connection(asyncio.Protocol):
 
     def flush(self) -> None:
         """Write the answers that are ready, in the order of their requests."""
-        exchanges, gate = self._exchanges, self._gate
+        exchanges, gate, transport = self._exchanges, self._gate, self._transport
+        if len(exchanges) == 1 and not (exchanges[0].last or self._ending or gate.stopping or transport is None):
+            # The usual one: nothing before it, nothing behind it.
+            exchange = exchanges[0]
+            if exchange.status is not None:
+                exchanges.clear()
+                transport.write(gate.bytes_of(exchange.status, close=False, head=exchange.head))
+            return
         ready = []
         while exchanges and (status := exchanges[0].status) is not None:
             exchange = exchanges.popleft()
             last = exchange.last or (gate.stopping and not exchanges and status is not HTTPStatus.CONTINUE)
-            ready.append(gate.bytes_of(status, last, exchange.head))
+            ready.append(gate.bytes_of(status, close=last, head=exchange.head))
             self._ending = self._ending or last
-        if self._transport is None:
+        if transport is None:
             return
         if ready:
-            self._transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
+            transport.write(b"".join(ready))
         if self._ending and not exchanges and not self._lingering:
             self._linger()
 

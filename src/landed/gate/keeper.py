@@ -124,22 +124,32 @@ class Keeper:
 
         Raises JournalBroken when it cannot be known what is durable; then nothing may be answered 2xx.
         """
-        answers = [verdict.answer for verdict, _ in batch]
         if not self.look():
             return [HTTPStatus.SERVICE_UNAVAILABLE] * len(batch)
-        trusted = [at for at, (verdict, _) in enumerate(batch) if verdict.keep is Keep.JOURNAL]
-        suspect = [at for at, (verdict, _) in enumerate(batch) if verdict.keep is Keep.QUARANTINE]
-        if trusted and self._append([encode(batch[at][1]) for at in trusted], requests=len(trusted)):
-            self._seen.note([signature for verdict, _ in batch if (signature := verdict.signature)])
-        else:
-            for at in trusted:
-                answers[at] = HTTPStatus.SERVICE_UNAVAILABLE
-        if suspect:
-            kept = self._hold([_suspect(*batch[at]) for at in suspect])
-            for at, is_kept in zip(suspect, kept, strict=True):
-                if not is_kept:
-                    answers[at] = HTTPStatus.SERVICE_UNAVAILABLE
+        keeps = [verdict.keep for verdict, _ in batch]
+        if Keep.QUARANTINE not in keeps:
+            return self._commit_trusted(batch)
+        answers = [HTTPStatus.SERVICE_UNAVAILABLE] * len(batch)
+        for keep, commit in ((Keep.JOURNAL, self._commit_trusted), (Keep.QUARANTINE, self._commit_suspect)):
+            places = [at for at, each in enumerate(keeps) if each is keep]
+            if places:
+                for at, answer in zip(places, commit([batch[at] for at in places]), strict=True):
+                    answers[at] = answer
         return answers
+
+    def _commit_trusted(self, batch: Sequence[tuple[Verdict, RequestRecord]]) -> list[HTTPStatus]:
+        verdicts, records = zip(*batch, strict=True)
+        if not self._append(list(map(encode, records)), requests=len(records)):
+            return [HTTPStatus.SERVICE_UNAVAILABLE] * len(batch)
+        self._seen.note([signature for verdict in verdicts if (signature := verdict.signature)])
+        return [verdict.answer for verdict in verdicts]
+
+    def _commit_suspect(self, batch: Sequence[tuple[Verdict, RequestRecord]]) -> list[HTTPStatus]:
+        kept = self._hold([_suspect(verdict, record) for verdict, record in batch])
+        return [
+            verdict.answer if is_kept else HTTPStatus.SERVICE_UNAVAILABLE
+            for (verdict, _), is_kept in zip(batch, kept, strict=True)
+        ]
 
     def tick(self, now_us: int) -> None:
         """Say in the journal that it can be written, if so; raises JournalBroken."""

@@ -36,57 +36,53 @@ _Header = tuple[bytes, bytes]
 
 
 class PlainReader:
-    """Reads plain requests within the limits; it remembers header lines, a bounded number of them."""
+    """Reads plain requests within the limits; it remembers lines, a bounded number of them."""
 
     def __init__(self, limits: Limits) -> None:
-        self._url_bytes_max = limits.url_bytes_max
-        self._header_bytes_max = limits.header_bytes_max
+        # What is shorter than every limit is within all of them. A header counts four bytes beside its name and value.
+        header_bytes_max = limits.header_bytes_max - limits.header_count_max
+        self._bytes_max = min(limits.url_bytes_max, header_bytes_max, limits.body_bytes_max)
         self._header_count_max = limits.header_count_max
-        self._body_bytes_max = limits.body_bytes_max
         self._names: dict[bytes, int] = {}
         self._lines: dict[bytes, tuple[_Header, int, int]] = {}
+        self._first_lines: dict[bytes, tuple[str, str, bytes]] = {}
 
     def read(self, data: bytes) -> Request | None:
         """The request that these bytes are, all of them; None when it is not plain."""
         head, blank, body = data.partition(b"\r\n\r\n")
         first, *lines = head.split(BREAK)
         # Nothing but printable characters and whole line breaks.
-        if not blank or head.translate(None, PRINTABLE) != BREAK * len(lines):
+        if not blank or len(data) > self._bytes_max or head.translate(None, PRINTABLE) != BREAK * len(lines):
             return None
+        asked = self._first_lines.get(first) or self._first_line(first)
+        headers = self._headers(lines, len(body))
+        if asked is None or headers is None:
+            return None
+        method, path, query = asked
+        return Request(method=method, path=path, query=query, headers=headers, body=body)
+
+    def _first_line(self, first: bytes) -> tuple[str, str, bytes] | None:
         method, _, rest = first.partition(b" ")
         target, _, version = rest.partition(b" ")
         if version != VERSION or method not in METHODS or target[:1] != b"/" or FRAGMENT in target:
             return None
-        if (
-            len(target) > self._url_bytes_max
-            # A blank is counted behind each colon, whether it is there or not.
-            or len(head) + len(lines) > self._header_bytes_max
-            or len(lines) > self._header_count_max
-            or len(body) > self._body_bytes_max
-        ):
-            return None
-        headers = self._headers(lines, len(body))
-        if headers is None:
-            return None
         path, _, query = target.partition(b"?")
-        return Request(method=METHODS[method], path=path.decode(), query=query, headers=headers, body=body)
+        asked = (METHODS[method], path.decode(), query)
+        if len(first) <= KNOWN_LINE_BYTES_MAX and len(self._first_lines) < KNOWN_LINES_MAX:
+            self._first_lines[first] = asked
+        return asked
 
     def _headers(self, lines: list[bytes], body_bytes: int) -> tuple[_Header, ...] | None:
         """The headers, if they frame a body of that very length; None for all that is unusual."""
         known = self._lines
-        headers = []
-        framing = length = 0
-        for line in lines:
-            read = known.get(line) or self._line(line)
-            if read is None:
-                return None
-            header, frames, says = read
-            headers.append(header)
-            framing += frames
-            length += says
-        if length != body_bytes or framing not in (_WITHOUT_BODY, _WITH_BODY):
+        read = [known.get(line) or self._line(line) for line in lines]
+        if None in read or not 0 < len(read) <= self._header_count_max:
             return None
-        return tuple(headers)
+        headers: tuple[_Header, ...]
+        headers, framing, lengths = zip(*read, strict=True)
+        if sum(framing) not in (_WITHOUT_BODY, _WITH_BODY) or sum(lengths) != body_bytes:
+            return None
+        return headers
 
     def _line(self, line: bytes) -> tuple[_Header, int, int] | None:
         """A header, what it frames, and the length that it says; None for what is unusual."""
