@@ -216,7 +216,6 @@ def test_a_mount_counts_what_it_judged_as_the_gate_does(mount):
     assert (gates.mounted, list(gates.kept_in.values()), gates.sums.kept["quarantine"]) == (0, [1], 1)
 
 
-@pytest.mark.xfail(strict=True, reason="mount.py does not yet count what it answers before judging")
 def test_a_mount_counts_what_it_did_not_judge(mount):
     body, headers = signed("m")
     assert mount.ask("POST", TARGET, body, headers["Authorization"]) == 200
@@ -231,7 +230,6 @@ def test_a_mount_counts_what_it_did_not_judge(mount):
     }
 
 
-@pytest.mark.xfail(strict=True, reason="mount.py does not yet count what it could not open its files for")
 def test_a_mount_counts_what_it_could_not_keep(mount):
     # A file where the directory should be: nothing can be opened until it is gone.
     mount.data.touch()

@@ -32,7 +32,7 @@ from landed.errors import JournalBroken, SurroundingsError
 from landed.gate.http import ADVICE, ADVICE_ON_REFUSED, COMMIT_BYTES_MAX, HEALTH_PATH, RECORD_BYTES, RETRY_AFTER_SECONDS
 from landed.gate.judge import ANSWERS, METHODS, Judge, Keep, Verdict, keyring_of, normal
 from landed.gate.keeper import CUT_BYTES, Keeper
-from landed.gate.meter import Meter
+from landed.gate.meter import HEALTH, UNJUDGED, Meter
 from landed.journal.disk import Disk
 from landed.journal.quarantine import FILE as QUARANTINE_FILE
 from landed.journal.quarantine import SqliteQuarantine
@@ -242,7 +242,7 @@ class Webhooks:
                 waiting = self._judged(asked, bytes(body))
                 status = waiting if isinstance(waiting, HTTPStatus) else await self._settled(waiting)
         except _Refused as refused:
-            status = refused.status
+            status = self._not_kept(refused.status)
         except _Gone:
             return None
         finally:
@@ -303,7 +303,7 @@ class Webhooks:
             waiting = self._judged(asked, body)
             return waiting if isinstance(waiting, HTTPStatus) else self._shelf.settle(waiting)
         except _Refused as refused:
-            return refused.status
+            return self._not_kept(refused.status)
         finally:
             self._room.give_back(taken_bytes)
 
@@ -311,17 +311,18 @@ class Webhooks:
         """The answer to a request whose body need not be read."""
         limits = self._limits
         if asked.target_bytes > limits.url_bytes_max:
-            return HTTPStatus.REQUEST_URI_TOO_LONG
+            raise _Refused(HTTPStatus.REQUEST_URI_TOO_LONG)
         header_bytes = sum(len(name) + len(value) + 4 for name, value in asked.headers)
         if header_bytes > limits.header_bytes_max or len(asked.headers) > limits.header_count_max:
-            return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            raise _Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         if asked.path == HEALTH_PATH and asked.method in ("GET", "HEAD"):
-            return HTTPStatus.OK if self._shelf.able else HTTPStatus.SERVICE_UNAVAILABLE
+            able = self._shelf.able
+            return self._not_kept(HTTPStatus.OK if able else HTTPStatus.SERVICE_UNAVAILABLE, HEALTH)
         if asked.path in ANSWERS and asked.method in METHODS:
             return None
         if (asked.length or 0) > limits.body_bytes_max:
-            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-        return HTTPStatus.METHOD_NOT_ALLOWED if asked.path in ANSWERS else HTTPStatus.NOT_FOUND
+            raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        raise _Refused(HTTPStatus.METHOD_NOT_ALLOWED if asked.path in ANSWERS else HTTPStatus.NOT_FOUND)
 
     def _bytes_to_read(self, asked: _Asked) -> int:
         """How much of the body is wanted: of one over the limit no more than is kept."""
@@ -342,10 +343,14 @@ class Webhooks:
         if verdict.answer >= HTTPStatus.BAD_REQUEST:
             self._count_refused(verdict.reason)
         if verdict.keep is Keep.NOTHING:
-            self._meter.refused(verdict.answer, verdict.reason)
-            self._meter.write_soon()
-            return verdict.answer
+            return self._not_kept(verdict.answer, verdict.reason)
         return self._shelf.put(_Waiting(request, verdict, now_us, asked.peer))
+
+    def _not_kept(self, status: HTTPStatus, word: str = UNJUDGED) -> HTTPStatus:
+        """Count a request that is answered with that status at once; `word` is its verdict's."""
+        self._meter.refused(status, word)
+        self._meter.write_soon()
+        return status
 
     def _forget(self) -> None:
         """In the child of a fork: what its parent had in hand is not ours."""
@@ -520,6 +525,14 @@ class _Shelf:
             self._files.pop().close()
 
     def _commit(self) -> None:
+        batch = self._committed()
+        answers = [each.status or HTTPStatus.SERVICE_UNAVAILABLE for each in batch]
+        came_us = [each.now_us for each in batch]
+        self._meter.answered([each.verdict for each in batch], answers, came_us, time.time_ns() // 1_000)
+        self._meter.write_soon()
+
+    def _committed(self) -> list[_Waiting]:
+        """What was taken for this commit, with its answers."""
         batch: list[_Waiting] = []
         batch_bytes = 0
         while self._waiting and batch_bytes < COMMIT_BYTES_MAX:
@@ -529,7 +542,7 @@ class _Shelf:
             batch[-1].status = HTTPStatus.SERVICE_UNAVAILABLE
         keeper = self._opened()
         if keeper is None:
-            return
+            return batch
         records = [
             (each.verdict, keeper.record_of(each.request, each.verdict, each.now_us, each.peer)) for each in batch
         ]
@@ -540,13 +553,11 @@ class _Shelf:
             log.critical("journal.broken", error=str(error), advice="answered 503 until this process starts again")
             self._is_broken, self.able = True, False
             self._let_go()
-            return
+            return batch
         self.able = keeper.able
         for each, answer in zip(batch, answers, strict=True):
             each.status = answer
-        came_us = [each.now_us for each in batch]
-        self._meter.answered([each.verdict for each in batch], answers, came_us, time.time_ns() // 1_000)
-        self._meter.write_soon()
+        return batch
 
     def _opened(self) -> Keeper | None:
         if self._keeper is None and not self._is_broken:
