@@ -5,9 +5,10 @@ LandedError
 ├── Unreadable        the sender's: the request is none of Vonage's known forms
 ├── SettingsError     the operator's: a setting is wrong (exit 2)
 ├── SurroundingsError the machine's: port, disk, lock, data of another version (exit 3)
-│   ├── StoreUnable     the store cannot write now and rolled back: the fold waits and tries again
 │   ├── JournalBroken   the journal cannot say what is durable: its process ends
-│   └── JournalUnable   the journal cannot commit now and rolled back: answered 503, tried again
+│   └── Unable          a file cannot be opened or written now, and nothing was: it may work later
+│       ├── StoreUnable     the store rolled back: the fold waits and tries again
+│       └── JournalUnable   the journal rolled back: answered 503, tried again
 └── FoldStopped       ours or the operator's: going on would skip or repeat records
 """
 
@@ -52,7 +53,11 @@ class SurroundingsError(LandedError):
     """The machine said no: a port, a disk, a lock, a file of another version."""
 
 
-class StoreUnable(SurroundingsError):
+class Unable(SurroundingsError):
+    """Nothing was written, and a later try may succeed: the disk is full, failing or read-only, or a file is held."""
+
+
+class StoreUnable(Unable):
     """Nothing was written: the disk is full or another process holds the store."""
 
 
@@ -60,7 +65,7 @@ class JournalBroken(SurroundingsError):
     """A write failed in a way that leaves durability unknown; the process must end, never retry."""
 
 
-class JournalUnable(SurroundingsError):
+class JournalUnable(Unable):
     """Nothing was written: the disk is full or another process holds the journal."""
 
 

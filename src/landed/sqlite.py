@@ -15,7 +15,7 @@ from typing import Literal
 
 import apsw
 
-from landed.errors import SurroundingsError
+from landed.errors import SurroundingsError, Unable
 
 BUSY_MS = 2_000
 POLL_SECONDS = 0.01
@@ -35,6 +35,9 @@ def open_file(
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     with _opened(path, flags, busy_ms) as db:
         db.transaction_mode = "IMMEDIATE"
+        if db.readonly("main"):
+            # SQLite falls back to this by itself, and would stay with it for good.
+            raise Unable(f"{path} can only be read: check how its disk is mounted, and whose it is.")
         _version(db, path, application_id, len(migrations))
         _write_ahead(db, path, time.monotonic() + busy_ms / 1000)
         db.pragma("synchronous", synchronous)
@@ -76,6 +79,18 @@ def writing(db: apsw.Connection) -> Iterator[None]:
         raise
 
 
+def begin_log_anew(db: apsw.Connection) -> None:
+    """See to it that nothing that must be durable is written behind what may not be.
+
+    What another process left in the WAL after a failed fsync can be read, but may never reach the disk:
+    the kernel takes it for clean. Behind such a gap all later commits would be lost in a power cut, since
+    SQLite reads a WAL up to the first frame that is damaged. So what is there is copied into the file, and
+    the WAL begins anew. Raises apsw.BusyError when somebody reads in it all the while.
+    (https://www.sqlite.org/c3ref/wal_checkpoint_v2.html, https://wiki.postgresql.org/wiki/Fsync_Errors)
+    """
+    db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+
+
 def is_unable(error: apsw.Error) -> bool:
     """Whether nothing was written and a later try may succeed; anything else leaves that unknown."""
     return isinstance(error, UNABLE) or getattr(error, "extendedresult", None) in UNABLE_EXTENDED
@@ -95,7 +110,7 @@ def _opened(path: Path, flags: int, busy_ms: int) -> Iterator[apsw.Connection]:
         if isinstance(error, apsw.NotADBError):
             raise _foreign(path) from error
         if isinstance(error, apsw.Error):
-            raise SurroundingsError(
+            raise Unable(
                 f"{path} cannot be opened ({error}): check that its directory can be written and has space."
             ) from error
         raise

@@ -360,5 +360,5 @@ def test_a_journal_that_cannot_be_opened_says_so(place, tmp_path):
 
     with pytest.raises(Exception, match="cannot be opened") as caught:
         place.open()
-    assert type(caught.value).__name__ == "SurroundingsError"
+    assert type(caught.value).__name__ == "Unable"
     assert not Path(tmp_path / "no").exists()

@@ -7,13 +7,13 @@ try could be told "on disk" of what the first one lost.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import apsw
 
 from landed.errors import JournalBroken, JournalUnable
-from landed.sqlite import is_unable
+from landed.sqlite import begin_log_anew, is_unable
 
 
 class Durability:
@@ -22,6 +22,21 @@ class Durability:
     def __init__(self, what: str, path: Path) -> None:
         self._file = f"{what} {path}"
         self._broken: JournalBroken | None = None
+        self._is_begun = False
+
+    def close(self, db: apsw.Connection) -> None:
+        """Close the connection; after a failed write without SQLite's own last try, a checkpoint."""
+        if self._broken is not None:
+            db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        db.close()
+
+    @contextmanager
+    def write(self, db: apsw.Connection) -> Iterator[None]:
+        """Around a write that is to be durable; before the first one the log is begun anew."""
+        if not self._is_begun and self._broken is None:
+            self._begin(db)
+        with self.watch():
+            yield
 
     @contextmanager
     def watch(self) -> Iterator[None]:
@@ -35,3 +50,13 @@ class Durability:
                 raise JournalUnable(f"The {self._file} cannot be used now: {error}.") from error
             self._broken = JournalBroken(f"The {self._file} failed: {error}.")
             raise self._broken from error
+
+    def _begin(self, db: apsw.Connection) -> None:
+        try:
+            # Busy: somebody has been reading in it since before, and will not be waited for longer.
+            with suppress(apsw.BusyError):
+                begin_log_anew(db)
+        except apsw.Error as error:
+            # Of ours nothing was written, and what was is copied again by the next try.
+            raise JournalUnable(f"The {self._file} cannot be written now: {error}.") from error
+        self._is_begun = True

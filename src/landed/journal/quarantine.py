@@ -164,7 +164,7 @@ class SqliteQuarantine:
 
     def close(self) -> None:
         """Let go of the file."""
-        self._db.close()
+        self._durability.close(self._db)
 
     def _keep(self, suspect: Suspect) -> bool:
         record = suspect.record
@@ -206,7 +206,7 @@ class SqliteQuarantine:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._durability.watch(), writing(self._db):
+        with self._durability.write(self._db), writing(self._db):
             yield
 
 

@@ -80,7 +80,7 @@ class SqliteJournal:
         """Make encoded records durable, all or none, and give the position of the last."""
         if not records:
             return self.last_position()
-        with self._durability.watch():
+        with self._durability.write(self._db):
             if len(records) <= ROWS_A_STATEMENT:
                 self._insert(records)
             else:
@@ -169,7 +169,7 @@ class SqliteJournal:
 
     def close(self) -> None:
         """Let go of the file."""
-        self._db.close()
+        self._durability.close(self._db)
 
     def _old(self, after: int, upto: int, before_us: int) -> list[tuple[int, _Head]]:
         """The records that may be retired together, by what they begin with."""
