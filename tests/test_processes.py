@@ -189,7 +189,7 @@ def test_it_starts_serves_and_leaves_when_told(tmp_path, number):
 
         serve.process.send_signal(number)
         serve.leaves()
-        left = ["journal.db", "quarantine.db", "store.db", "worker.lock"]
+        left = ["gate-0.figures", "journal.db", "quarantine.db", "store.db", "worker.lock"]
         assert sorted(file.name for file in serve.data.iterdir()) == left
 
 

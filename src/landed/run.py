@@ -36,7 +36,8 @@ from landed import __version__
 from landed.api.app import create_app
 from landed.api.metrics import Buckets, GateFigures
 from landed.api.road import FoldState, RoadWatch
-from landed.errors import JournalBroken, LandedError, SettingsError, SurroundingsError
+from landed.errors import JournalBroken, LandedError, SettingsError, SurroundingsError, Unable
+from landed.gate.closed import ClosedDoor
 from landed.gate.http import Gate
 from landed.gate.judge import ANSWERS, Judge, keyring_of
 from landed.gate.keeper import Keeper
@@ -66,6 +67,7 @@ LOCK_FILE = "worker.lock"
 REBUILD_FILE = "rebuild.db"
 BACKLOG = 2_048
 LOOK_AT_FILE_SECONDS = 1.0
+OPEN_AGAIN_SECONDS = 1.0
 COLLECT_AFTER_OBJECTS = 100_000
 # Open files beside the connections: the journal's, and clients that are turned away.
 DESCRIPTORS_BESIDE = 512
@@ -80,6 +82,8 @@ BACK_OFF_LAST_SECONDS = 30.0
 BACK_OFF_LAST_OF_GATE_SECONDS = 1.0
 STEADY_SECONDS = 60.0
 SECOND_US = 1_000_000
+
+ADVICE_ON_CLOSED = "all is answered 503 until they can be opened: look after the disk"
 
 log = structlog.get_logger("landed")
 
@@ -136,9 +140,16 @@ def listen(host: str, port: int, option: str) -> socket.socket:
 @contextmanager
 def only_worker(data: Path) -> Iterator[None]:
     """Hold the worker's lock: one fold at a time may write to a store."""
-    with (data / LOCK_FILE).open("a+") as file:
+    with closing(_lock_file(data)) as file:
         _lock(file, data)
         yield
+
+
+def _lock_file(data: Path) -> IO[str]:
+    try:
+        return (data / LOCK_FILE).open("a+")
+    except OSError as error:
+        raise Unable(f"{data / LOCK_FILE} cannot be opened ({error.strerror}): check its directory.") from error
 
 
 def _lock(file: IO[str], data: Path) -> None:
@@ -289,8 +300,14 @@ def run_gate(settings: Settings, listening: socket.socket, parent_fd: int | None
 def run_worker(settings: Settings, listening: socket.socket, parent_fd: int | None, heard: Heard | None) -> int:
     """The worker's process; the exit code."""
     _collect_seldom()
-    with only_worker(settings.data):
-        return uvloop.run(_worker(settings, listening, parent_fd, heard))
+    try:
+        with only_worker(settings.data):
+            return uvloop.run(_worker(settings, listening, parent_fd, heard))
+    except Unable as error:
+        if parent_fd is None:
+            raise
+        log.error("worker.unable", error=str(error))  # noqa: TRY400 - the sentence says it all
+        return EXIT_NO
 
 
 def record(data: Path, records: Sequence[Record]) -> None:
@@ -396,13 +413,13 @@ def _allow_descriptors(wanted: int) -> None:
 async def _gate(
     settings: Settings, listening: socket.socket, parent_fd: int | None, again: Callable[[], Settings]
 ) -> int:
-    journal = SqliteJournal(journal_path(settings.data))
     limits = settings.limits
-    quarantine = SqliteQuarantine(
-        quarantine_path(settings.data), rows_max=limits.quarantine_rows_max, bytes_max=limits.quarantine_bytes_max
-    )
     failures: list[JournalBroken] = []
     stop = _stop_event(parent_fd)
+    files = await _files(settings, listening, stop)
+    if files is None:
+        return EXIT_DONE
+    journal, quarantine = files
 
     def broken(error: JournalBroken) -> None:
         failures.append(error)
@@ -427,6 +444,38 @@ async def _gate(
     quarantine.close()
     meter.close()
     return EXIT_NO if failures else EXIT_DONE
+
+
+async def _files(
+    settings: Settings, listening: socket.socket, stop: asyncio.Event
+) -> tuple[SqliteJournal, SqliteQuarantine] | None:
+    """The gate's files. As long as they cannot be opened all is answered 503; None when told to stop meanwhile."""
+    try:
+        return _opened(settings)
+    except Unable as error:
+        log.error("gate.closed", error=str(error), advice=ADVICE_ON_CLOSED)  # noqa: TRY400 - the sentence says it all
+    server = await asyncio.get_running_loop().create_server(ClosedDoor, sock=listening.dup(), backlog=BACKLOG)
+    try:
+        while not stop.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), OPEN_AGAIN_SECONDS)
+            with suppress(Unable):
+                return _opened(settings)
+    finally:
+        server.close()
+    return None
+
+
+def _opened(settings: Settings) -> tuple[SqliteJournal, SqliteQuarantine]:
+    limits = settings.limits
+    journal = SqliteJournal(journal_path(settings.data))
+    try:
+        return journal, SqliteQuarantine(
+            quarantine_path(settings.data), rows_max=limits.quarantine_rows_max, bytes_max=limits.quarantine_bytes_max
+        )
+    except BaseException:
+        journal.close()
+        raise
 
 
 async def _renew(gate: Gate, settings: Settings, again: Callable[[], Settings], stop: asyncio.Event) -> None:
@@ -515,7 +564,12 @@ async def _worker(settings: Settings, listening: socket.socket, parent_fd: int |
     await serving
     for error in failures:
         log.critical("fold.stopped", error=str(error))
-    return max((getattr(error, "exit_code", EXIT_NO) for error in failures), default=EXIT_DONE)
+    return max((_exit_code(error) for error in failures), default=EXIT_DONE)
+
+
+def _exit_code(error: BaseException) -> int:
+    """What the worker ends with; a disk that fails now need not fail the next one."""
+    return EXIT_NO if isinstance(error, JournalBroken | Unable) else getattr(error, "exit_code", EXIT_NO)
 
 
 class Unsignalled(uvicorn.Server):

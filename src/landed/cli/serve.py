@@ -55,7 +55,9 @@ def serve(  # noqa: PLR0913 - one argument an option
     settings = read_settings()
     if settings.role == "all":
         raise typer.Exit(run.run_parent(settings, lambda parent: announce(settings, parent)))
-    run.prepare(settings.data)
+    if socket_fd is None:
+        # Whoever gave us a socket has seen to the files.
+        run.prepare(settings.data)
     if settings.role == "gate":
         listening = _listening(socket_fd) or run.listen(settings.host, settings.port, "--port")
         raise typer.Exit(run.run_gate(settings, listening, parent_fd, read_settings))
