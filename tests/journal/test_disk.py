@@ -52,7 +52,7 @@ def test_a_journal_that_cannot_be_measured_is_a_shortage_and_no_crash(journal):
 
 
 def test_retired_records_end_a_shortage_although_the_file_does_not_shrink(journal):
-    bounded = disk(journal, journal_bytes_max=8 * MIB)
+    bounded = disk(journal, journal_bytes_max=4 * MIB)
     last = fill(journal, 3_000)
     journal.checkpoint()
     size = journal.path.stat().st_size
@@ -64,6 +64,22 @@ def test_retired_records_end_a_shortage_although_the_file_does_not_shrink(journa
 
     assert bounded.shortage(journal) is None
     assert journal.path.stat().st_size == size > 5 * MIB
+
+
+def test_a_log_of_usual_size_makes_no_shortage_and_a_larger_one_does(journal, monkeypatch):
+    bounded = disk(journal, journal_bytes_max=MIB)
+    last = fill(journal, 2_000)
+    while journal.retire(last, 2):
+        pass
+    log_bytes = journal.path.with_name("journal.db-wal").stat().st_size
+    assert log_bytes > 2 * MIB
+    assert bounded.shortage(journal) is None
+
+    used = journal.used_bytes()
+    # As when a reader that sleeps keeps the log from its file.
+    monkeypatch.setattr("landed.journal.sqlite.WAL_BYTES_MAX", MIB)
+    assert journal.used_bytes() == used + log_bytes - MIB
+    assert bounded.shortage(journal) is not None
 
 
 def test_new_records_take_the_room_of_retired_ones_and_the_file_stops_growing(journal):

@@ -64,7 +64,7 @@ class Journal(Protocol):
         """What was let go of until now."""
 
     def used_bytes(self) -> int:
-        """What the journal takes on disk, but for the room that retired records left to new ones."""
+        """What the journal takes on disk, but for what it needs at any rate, and what retired records left free."""
 
     def checkpoint(self) -> None:
         """Tidy up behind the appenders; the reader's work, so that they need not wait for it."""

@@ -67,7 +67,7 @@ class SqliteJournal:
             path, application_id=APPLICATION_ID, migrations=MIGRATIONS, synchronous="full", busy_ms=busy_ms
         )
         self._db.wal_autocheckpoint(WAL_PAGES_MAX)
-        # Once a slow reader let it grow beyond that, it would stay so, and its room count as used.
+        # Once a slow reader let it grow beyond that, it would stay so.
         self._db.pragma("journal_size_limit", WAL_BYTES_MAX)
         self._epoch: str = self._db.execute("SELECT epoch FROM journal").get
 
@@ -148,7 +148,7 @@ class SqliteJournal:
         return Retired(records=records, requests=requests, position=position)
 
     def used_bytes(self) -> int:
-        """What the journal takes on disk, but for the room that retired records left to new ones."""
+        """What the journal takes on disk, but for the room that retired records left, and a log of usual size."""
         query = (
             "SELECT (page_count - freelist_count) * page_size "
             "FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
@@ -157,7 +157,8 @@ class SqliteJournal:
         try:
             # Not under the watch: whatever fails here says nothing of what is durable.
             used: int = self._db.execute(query).get
-            return used + (log.stat().st_size if log.exists() else 0)
+            # A log of usual size stays when all of it is in the file: to count it could mean a shortage without end.
+            return used + max(0, (log.stat().st_size if log.exists() else 0) - WAL_BYTES_MAX)
         except (apsw.Error, OSError) as error:
             raise JournalUnable(f"The journal {self.path} cannot be measured now: {error}.") from error
 
