@@ -4,7 +4,9 @@ Needs wrk and nginx on the PATH and the `bench` extra; it says so and does nothi
 All servers are on 127.0.0.1, one at a time, in alternating rounds of the same minute: read the ratios
 to nginx `return 204`, since wrk shares the machine's cores with whatever it measures.
 
-    python bench/gate.py [--seconds 5] [--rounds 3] [--connections 64]
+Last, one receipt at a time on a gate without load, beside an append with fdatasync on the same disk.
+
+    python bench/gate.py [--seconds 5] [--rounds 3] [--connections 64 256]
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ HERE = Path(__file__).parent
 RIVALS = HERE / "rivals"
 HOST = "127.0.0.1"
 REQUESTS = 60_000
+LONE_REQUESTS = 1_000
 API_KEY = "abcd1234"
 SECRET = "bench-signature-secret"  # noqa: S105 - of nobody's account
 LINE_BREAK = "\x01"
@@ -217,7 +220,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     arguments.add_argument("--seconds", type=int, default=5)
     arguments.add_argument("--rounds", type=int, default=3)
-    arguments.add_argument("--connections", type=int, default=64)
+    arguments.add_argument("--connections", type=int, nargs="+", default=[64, 256])
     asked = arguments.parse_args()
     if shutil.which("wrk") is None:
         print("bench/gate.py needs wrk: install Debian's packages wrk and nginx-light.")
@@ -227,12 +230,34 @@ def main() -> None:
         script = directory / "wrk.lua"
         script.write_text(WRK % signed_lines(directory))
         compared = [server for server in servers(directory) if can_run(server)]
-        runs: dict[str, list[Measured]] = {server.name: [] for server in compared}
-        for _ in range(asked.rounds):
-            for server in compared:
-                with running(server, directory) as port:
-                    runs[server.name].append(measure(port, script, asked.seconds, asked.connections))
-    report(runs, asked.connections)
+        for connections in asked.connections:
+            runs: dict[str, list[Measured]] = {server.name: [] for server in compared}
+            for _ in range(asked.rounds):
+                for server in compared:
+                    with running(server, directory) as port:
+                        runs[server.name].append(measure(port, script, asked.seconds, connections))
+            report(runs, connections)
+        with running(servers(directory)[0], directory) as port:
+            lone(port, directory)
+
+
+def lone(port: int, directory: Path) -> None:
+    """One receipt at a time, each beside an append of as many bytes: medians, in the same seconds."""
+    answered, appended = [], []
+    with socket.create_connection((HOST, port)) as client, (directory / "appended").open("ab", buffering=0) as file:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for request in signed_requests(LONE_REQUESTS):
+            data = request.encode()
+            began = time.perf_counter()
+            client.sendall(data)
+            client.recv(4_096)
+            between = time.perf_counter()
+            file.write(data)
+            os.fdatasync(file.fileno())
+            answered.append(between - began)
+            appended.append(time.perf_counter() - between)
+    receipt_ms, append_ms = (statistics.median(times) * 1000 for times in (answered, appended))
+    print(f"one receipt {receipt_ms:.3f} ms, an append with fdatasync {append_ms:.3f} ms: {receipt_ms / append_ms:.2f}")
 
 
 def report(runs: Mapping[str, Sequence[Measured]], connections: int) -> None:
