@@ -1,10 +1,12 @@
 """What only the embedded journal can be put through: full, held, retired from, and failing to sync."""
 # ruff: noqa: SLF001 - a limit on a file's pages belongs to the connection that it is to limit
 
+from contextlib import closing
+
 import apsw
 import pytest
 
-from landed.errors import JournalBroken, JournalUnable
+from landed.errors import JournalBroken, JournalUnable, SurroundingsError
 from landed.journal.sqlite import SqliteJournal
 
 
@@ -157,3 +159,18 @@ def test_after_a_failed_sync_the_journal_is_broken_and_never_tries_again(disk, p
     again = SqliteJournal(path)
     assert [data for _, data in again.read(0, 10)][:1] == [b"one"]
     again.close()
+
+
+def test_who_only_reads_changes_nothing(tmp_path):
+    path = tmp_path / "journal.db"
+    with pytest.raises(SurroundingsError):
+        SqliteJournal(path, only_read=True)
+    assert not path.exists()
+
+    with closing(SqliteJournal(path)) as journal:
+        journal.append([b"a"])
+        with closing(SqliteJournal(path, only_read=True)) as reader:
+            assert reader.read(0, 10) == [(1, b"a")]
+            with pytest.raises(JournalUnable):
+                reader.append([b"b"])
+        assert journal.last_position() == 1

@@ -62,7 +62,7 @@ class RoadWatch:
         with closing(SqliteReader(self._data / STORE_FILE)) as reader:
             progress = reader.progress()
         position = progress.position if progress else 0
-        with closing(SqliteJournal(self._data / JOURNAL_FILE)) as journal:
+        with closing(SqliteJournal(self._data / JOURNAL_FILE, only_read=True)) as journal:
             return self._health(journal, position)
 
     def look(self) -> Road:
@@ -74,7 +74,7 @@ class RoadWatch:
             progress = reader.progress()
             outcomes = self._count_outcomes(reader)
         position, tally = (progress.position, progress.tally) if progress else (0, Tally())
-        with closing(SqliteJournal(self._data / JOURNAL_FILE)) as journal:
+        with closing(SqliteJournal(self._data / JOURNAL_FILE, only_read=True)) as journal:
             road = Road(
                 health=self._health(journal, position),
                 epoch=journal.epoch,

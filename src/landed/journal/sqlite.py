@@ -19,7 +19,7 @@ from landed.errors import JournalUnable
 from landed.journal import BYTES_A_READ_MAX, Retired
 from landed.journal.durability import Durability
 from landed.journal.record import REQUEST_TAG, REQUEST_TAG_WITHIN_BYTES, RequestRecord
-from landed.sqlite import BUSY_MS, open_file, writing
+from landed.sqlite import BUSY_MS, open_file, open_to_read, writing
 
 FILE = "journal.db"
 APPLICATION_ID = 0x6C6E646A
@@ -58,14 +58,20 @@ _head = msgspec.msgpack.Decoder(_Head)
 
 
 class SqliteJournal:
-    """A journal in one SQLite file. A connection belongs to one thread at a time."""
+    """A journal in one SQLite file. A connection belongs to one thread at a time.
 
-    def __init__(self, path: Path, *, busy_ms: int = BUSY_MS) -> None:
+    With `only_read` the file must be there and of this version, and nothing is changed in it.
+    """
+
+    def __init__(self, path: Path, *, busy_ms: int = BUSY_MS, only_read: bool = False) -> None:
         self.path = path
         self._durability = Durability("journal", path)
-        self._db = open_file(
-            path, application_id=APPLICATION_ID, migrations=MIGRATIONS, synchronous="full", busy_ms=busy_ms
-        )
+        if only_read:
+            self._db = open_to_read(path, application_id=APPLICATION_ID, migrations=MIGRATIONS, busy_ms=busy_ms)
+        else:
+            self._db = open_file(
+                path, application_id=APPLICATION_ID, migrations=MIGRATIONS, synchronous="full", busy_ms=busy_ms
+            )
         self._db.wal_autocheckpoint(WAL_PAGES_MAX)
         # Once a slow reader let it grow beyond that, it would stay so.
         self._db.pragma("journal_size_limit", WAL_BYTES_MAX)

@@ -100,7 +100,7 @@ def _delay(fact: Fact, since: datetime) -> timedelta | None:
 
 
 def _journal(path: Path, seen: Seen) -> Seen:
-    with closing(SqliteJournal(path)) as journal:
+    with closing(SqliteJournal(path, only_read=True)) as journal:
         position, last = seen.fold_position, journal.last_position()
         append_time = partial(_append_time, journal)
         return replace(
