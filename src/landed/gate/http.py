@@ -52,7 +52,10 @@ RECORD_BYTES = 1024
 # One byte a chunk takes six on the wire; more than this is not a body but an attack.
 WIRE_BYTES_A_BODY_BYTE_MAX = 8
 
-METHOD_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32} ")
+# A request whose method is another one, as far as it came; a line of another protocol is none.
+METHOD_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32} [^\r\n]*(?:(?<= HTTP/1\.[01])\r?\n|\Z)")
+# https://www.rfc-editor.org/rfc/rfc9110#section-4.2.1
+HOSTLESS = re.compile(rb"https?://(?:[/?#]|\Z)", re.IGNORECASE)
 LINE_ENDS = {"1.0": b" HTTP/1.0\r\n", "1.1": b" HTTP/1.1\r\n"}
 FRAMING = frozenset({b"host", b"transfer-encoding", b"content-length", b"expect"})
 
@@ -542,6 +545,8 @@ class Connection(asyncio.Protocol):
         # https://www.rfc-editor.org/rfc/rfc9112#section-3.2
         if len(hosts) > 1 or (version == "1.1" and not hosts) or (hosts and not HOST.fullmatch(hosts[0])):
             return HTTPStatus.BAD_REQUEST
+        if HOSTLESS.match(self._url):
+            return HTTPStatus.BAD_REQUEST
         # https://www.rfc-editor.org/rfc/rfc9112#section-6.1
         if codings and (version == "1.0" or [coding.lower() for coding in codings] != [b"chunked"]):
             return HTTPStatus.BAD_REQUEST
@@ -554,7 +559,7 @@ class Connection(asyncio.Protocol):
 
     def _fault_of_expectation(self, *, has_body: bool) -> HTTPStatus | None:
         # https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
-        expected = self._framing.get(b"expect", [])
+        expected = [value for value in self._framing.get(b"expect", []) if value]
         if not expected or self._version == "1.0":
             return None
         if [value.lower() for value in expected] != [b"100-continue"]:
