@@ -543,9 +543,8 @@ class Connection(asyncio.Protocol):
         if version not in LINE_ENDS or method + b" " + self._url + LINE_ENDS[version] not in self._head:
             return HTTPStatus.BAD_REQUEST
         # https://www.rfc-editor.org/rfc/rfc9112#section-3.2
-        if len(hosts) > 1 or (version == "1.1" and not hosts) or (hosts and not HOST.fullmatch(hosts[0])):
-            return HTTPStatus.BAD_REQUEST
-        if HOSTLESS.match(self._url):
+        is_odd = len(hosts) > 1 or (version == "1.1" and not hosts) or (hosts and not HOST.fullmatch(hosts[0]))
+        if is_odd or HOSTLESS.match(self._url):
             return HTTPStatus.BAD_REQUEST
         # https://www.rfc-editor.org/rfc/rfc9112#section-6.1
         if codings and (version == "1.0" or [coding.lower() for coding in codings] != [b"chunked"]):
