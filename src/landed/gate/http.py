@@ -1,8 +1,8 @@
 """The public server: a small HTTP/1.1 of our own on httptools, with a limit on everything.
 
 A request is judged when it is whole, its record is appended, and its answer is given only when the
-journal, or the quarantine, says that the record is durable. Records of the requests that arrive within two turns of the
-loop share one commit; there is no timer that would delay a lone request. The commit runs on the
+journal, or the quarantine, says that the record is durable. Records of the requests that arrive in turns of the loop
+that follow each other share one commit, for two milliseconds at most; no timer delays a lone request. The commit runs on the
 loop's own thread: handing it over would cost more than it takes.
 
 Malformed requests are answered 400 and the connection closed, as RFC 9112 asks; never 5xx. What is
@@ -46,6 +46,8 @@ PIECE_BYTES_MAX = 4 * 1024
 UNREAD_BYTES_MAX = 16 * 1024
 # Records that wait for one commit; beyond this they do not wait for more.
 COMMIT_RECORDS_MAX = 256
+# In a flood each turn brings more, and is long.
+GATHER_SECONDS_MAX = 0.002
 COMMIT_BYTES_MAX = 4 * 1024 * 1024
 # What a record takes beside its query and body, roughly.
 RECORD_BYTES = 1024
@@ -196,18 +198,19 @@ class Gate:
         if verdict.keep is Keep.QUARANTINE:
             self._refused[verdict.reason] += 1
         if not self._pending:
-            self.loop.call_soon(self._gather, 0)
+            self.loop.call_soon(self._gather, 0, self.loop.time() + GATHER_SECONDS_MAX)
         self._pending.append((verdict, self._keeper.record_of(request, verdict, now_us, exchange.connection.peer)))
         self._waiting.append(exchange)
         self._pending_bytes += RECORD_BYTES + len(request.query) + len(request.body)
         if self._pending_bytes > COMMIT_BYTES_MAX:
             self._commit()
 
-    def _gather(self, before: int) -> None:
+    def _gather(self, before: int, until: float) -> None:
         """Commit once a turn of the loop brings no more: requests that are on their way share the commit."""
         count = len(self._pending)
-        if before < count < COMMIT_RECORDS_MAX:
-            self.loop.call_soon(self._gather, count)
+        is_first_turn = not before
+        if before < count < COMMIT_RECORDS_MAX and (is_first_turn or self.loop.time() < until):
+            self.loop.call_soon(self._gather, count, until)
         else:
             self._commit()
 
