@@ -1,9 +1,9 @@
 """The public server: a small HTTP/1.1 of our own on httptools, with a limit on everything.
 
 A request is judged when it is whole, its record is appended, and its answer is given only when the
-journal, or the quarantine, says that the record is durable. Records of the requests that arrive in turns of the loop
-that follow each other share one commit, for two milliseconds at most; no timer delays a lone request. The commit runs on the
-loop's own thread: handing it over would cost more than it takes.
+journal, or the quarantine, says that the record is durable. Records of the requests that arrive in turns of the
+loop that follow each other share one commit, for two milliseconds at most; no timer delays a lone
+request. The commit runs on the loop's own thread: handing it over would cost more than it takes.
 
 Malformed requests are answered 400 and the connection closed, as RFC 9112 asks; never 5xx. What is
 kept for a client while it is slow to send or to read is counted, and bounded for all of them together.
