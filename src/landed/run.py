@@ -42,6 +42,7 @@ from landed.gate.http import Gate
 from landed.gate.judge import ANSWERS, Judge, keyring_of
 from landed.gate.keeper import Keeper
 from landed.gate.meter import BATCH_BOUNDS, TIME_BOUNDS_US, UNVERIFIED, Histogram, Meter, figures_in
+from landed.journal.checkpoints import Checkpoints
 from landed.journal.disk import Disk
 from landed.journal.quarantine import FILE as QUARANTINE_FILE
 from landed.journal.quarantine import SqliteQuarantine
@@ -434,12 +435,18 @@ async def _gate(
         broken=broken,
         path_prefix=settings.path_prefix or "",
     )
-    renewing = asyncio.get_running_loop().create_task(_renew(gate, settings, again, stop))
-    server = await asyncio.get_running_loop().create_server(gate.protocol, sock=listening, backlog=BACKLOG)
+    loop = asyncio.get_running_loop()
+    checkpoints = Checkpoints(
+        journal, lambda: SqliteJournal(journal.path), lambda error: loop.call_soon_threadsafe(broken, error)
+    )
+    checkpoints.start()
+    renewing = loop.create_task(_renew(gate, settings, again, stop))
+    server = await loop.create_server(gate.protocol, sock=listening, backlog=BACKLOG)
     await stop.wait()
     renewing.cancel()
     server.close()
     await gate.stop(0 if failures else GATE_DRAIN_SECONDS)
+    checkpoints.stop()
     journal.close()
     quarantine.close()
     meter.close()
@@ -468,7 +475,7 @@ async def _files(
 
 def _opened(settings: Settings) -> tuple[SqliteJournal, SqliteQuarantine]:
     limits = settings.limits
-    journal = SqliteJournal(journal_path(settings.data))
+    journal = SqliteJournal(journal_path(settings.data), appends_much=True)
     try:
         return journal, SqliteQuarantine(
             quarantine_path(settings.data), rows_max=limits.quarantine_rows_max, bytes_max=limits.quarantine_bytes_max

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +19,8 @@ from landed.errors import SurroundingsError, Unable
 
 BUSY_MS = 2_000
 POLL_SECONDS = 0.01
+# SQLite's own default.
+CACHE_BYTES = 2_000 * 1024
 
 # What says that nothing was written, and that it may work again later: full, held, or not writable.
 # The index beside the WAL needs disk, too, and has no such type of its own.
@@ -79,6 +81,11 @@ def writing(db: apsw.Connection) -> Iterator[None]:
         raise
 
 
+def log_of(path: Path) -> Path:
+    """The file of the WAL beside a file."""
+    return path.with_name(path.name + "-wal")
+
+
 def begin_log_anew(db: apsw.Connection) -> None:
     """See to it that nothing that must be durable is written behind what may not be.
 
@@ -91,9 +98,28 @@ def begin_log_anew(db: apsw.Connection) -> None:
     db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
 
 
+def lengthen_log(db: apsw.Connection, log: Path, length_bytes: int) -> None:
+    """Make the file of the WAL that long, so that no commit has to: half the time of a lone one (measured).
+
+    By a transaction that is taken back: what it left in the file is no part of the log, and is written over.
+    Where there is no room for that, or somebody else writes, the log stays as it is.
+    """
+    if log.stat().st_size >= length_bytes:
+        return
+    with suppress(_TakenBack, *UNABLE), writing(db):
+        # Far beyond the cache, of which nothing is written.
+        db.execute("CREATE TABLE filler (data BLOB)")
+        db.execute("INSERT INTO filler VALUES (zeroblob(?))", (length_bytes + CACHE_BYTES,))
+        raise _TakenBack
+
+
 def is_unable(error: apsw.Error) -> bool:
     """Whether nothing was written and a later try may succeed; anything else leaves that unknown."""
     return isinstance(error, UNABLE) or getattr(error, "extendedresult", None) in UNABLE_EXTENDED
+
+
+class _TakenBack(Exception):
+    """Raised to roll back what was never meant to stay."""
 
 
 @contextmanager

@@ -573,7 +573,7 @@ class _Shelf:
     def _open(self) -> Keeper:
         limits, path = self._limits, self._data / FILE
         self._data.mkdir(parents=True, exist_ok=True)
-        journal = SqliteJournal(path)
+        journal = SqliteJournal(path, appends_much=True)
         self._files.append(journal)
         quarantine = SqliteQuarantine(
             self._data / QUARANTINE_FILE, rows_max=limits.quarantine_rows_max, bytes_max=limits.quarantine_bytes_max

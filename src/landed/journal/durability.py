@@ -13,14 +13,16 @@ from pathlib import Path
 import apsw
 
 from landed.errors import JournalBroken, JournalUnable
-from landed.sqlite import begin_log_anew, is_unable
+from landed.sqlite import begin_log_anew, is_unable, lengthen_log, log_of
 
 
 class Durability:
     """Watches over one connection. JournalUnable: nothing was written; JournalBroken: that is unknown, for good."""
 
-    def __init__(self, what: str, path: Path) -> None:
+    def __init__(self, what: str, path: Path, log_bytes: int = 0) -> None:
         self._file = f"{what} {path}"
+        self._log = log_of(path)
+        self._log_bytes = log_bytes
         self._broken: JournalBroken | None = None
         self._is_begun = False
 
@@ -56,7 +58,9 @@ class Durability:
             # Busy: somebody has been reading in it since before, and will not be waited for longer.
             with suppress(apsw.BusyError):
                 begin_log_anew(db)
-        except apsw.Error as error:
+            if self._log_bytes:
+                lengthen_log(db, self._log, self._log_bytes)
+        except (apsw.Error, OSError) as error:
             # Of ours nothing was written, and what was is copied again by the next try.
             raise JournalUnable(f"The {self._file} cannot be written now: {error}.") from error
         self._is_begun = True

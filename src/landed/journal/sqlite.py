@@ -19,14 +19,18 @@ from landed.errors import JournalUnable
 from landed.journal import BYTES_A_READ_MAX, Retired
 from landed.journal.durability import Durability
 from landed.journal.record import REQUEST_TAG, REQUEST_TAG_WITHIN_BYTES, RequestRecord
-from landed.sqlite import BUSY_MS, open_file, open_to_read, writing
+from landed.sqlite import BUSY_MS, log_of, open_file, open_to_read, writing
 
 FILE = "journal.db"
 APPLICATION_ID = 0x6C6E646A
 ROWS_A_STATEMENT = 128
-# The worker checkpoints; an appender does it only when no worker did for about 64 MiB.
+# The worker checkpoints; who appends a little does it only when no worker did for about 64 MiB.
 WAL_PAGES_MAX = 16_384
 WAL_BYTES_MAX = WAL_PAGES_MAX * 4_096
+# The log of who appends much is made so long at once. Written over again and again it stays in the processor's
+# caches, and a commit that finds it full has little to copy (see `landed.journal.checkpoints`).
+LOG_PAGES = 2_048
+LOG_BYTES = LOG_PAGES * 4_096
 # Appenders wait while records are retired: for a few milliseconds at a time (measured).
 RECORDS_RETIRED_MAX = 2_000
 BYTES_RETIRED_MAX = 2 * 1024 * 1024
@@ -60,19 +64,23 @@ _head = msgspec.msgpack.Decoder(_Head)
 class SqliteJournal:
     """A journal in one SQLite file. A connection belongs to one thread at a time.
 
-    With `only_read` the file must be there and of this version, and nothing is changed in it.
+    With `only_read` the file must be there and of this version, and nothing is changed in it. With
+    `appends_much` the log gets its length before the first append.
     """
 
-    def __init__(self, path: Path, *, busy_ms: int = BUSY_MS, only_read: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, busy_ms: int = BUSY_MS, only_read: bool = False, appends_much: bool = False
+    ) -> None:
         self.path = path
-        self._durability = Durability("journal", path)
+        self.appended_bytes = 0
+        self._durability = Durability("journal", path, LOG_BYTES if appends_much else 0)
         if only_read:
             self._db = open_to_read(path, application_id=APPLICATION_ID, migrations=MIGRATIONS, busy_ms=busy_ms)
         else:
             self._db = open_file(
                 path, application_id=APPLICATION_ID, migrations=MIGRATIONS, synchronous="full", busy_ms=busy_ms
             )
-        self._db.wal_autocheckpoint(WAL_PAGES_MAX)
+        self._db.wal_autocheckpoint(LOG_PAGES if appends_much else WAL_PAGES_MAX)
         # Once a slow reader let it grow beyond that, it would stay so.
         self._db.pragma("journal_size_limit", WAL_BYTES_MAX)
         self._epoch: str = self._db.execute("SELECT epoch FROM journal").get
@@ -86,6 +94,7 @@ class SqliteJournal:
         """Make encoded records durable, all or none, and give the position of the last."""
         if not records:
             return self.last_position()
+        self.appended_bytes += sum(map(len, records))
         with self._durability.write(self._db):
             if len(records) <= ROWS_A_STATEMENT:
                 self._insert(records)
@@ -159,7 +168,7 @@ class SqliteJournal:
             "SELECT (page_count - freelist_count) * page_size "
             "FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
         )
-        log = self.path.with_name(self.path.name + "-wal")
+        log = log_of(self.path)
         try:
             # Not under the watch: whatever fails here says nothing of what is durable.
             used: int = self._db.execute(query).get

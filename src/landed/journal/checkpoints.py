@@ -1,0 +1,63 @@
+"""Keeps the log behind a busy appender short, in a thread beside it.
+
+The commit that finds the log full copies it into the file while all wait: 64 MiB took 150 ms (measured).
+What this thread has copied before, without anybody waiting, that commit need not. It has a connection of
+its own, and does nothing while little is appended, which the worker sees to.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import closing, suppress
+
+from landed.errors import JournalBroken, JournalUnable
+from landed.journal.sqlite import SqliteJournal
+
+LOOK_SECONDS = 0.005
+APPENDED_BYTES = 1024 * 1024
+
+
+class Checkpoints:
+    """Checkpoints behind `journal`, of whose file `open_again` gives another connection.
+
+    `broken` is told, from the thread, of an error that leaves unknown what is on disk.
+    """
+
+    def __init__(
+        self,
+        journal: SqliteJournal,
+        open_again: Callable[[], SqliteJournal],
+        broken: Callable[[JournalBroken], None],
+    ) -> None:
+        self._journal = journal
+        self._open_again = open_again
+        self._broken = broken
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, behind the checkpoint that is under way."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            with closing(self._open_again()) as journal:
+                self._checkpoint(journal)
+        except JournalBroken as error:
+            self._broken(error)
+
+    def _checkpoint(self, journal: SqliteJournal) -> None:
+        upto = self._journal.appended_bytes
+        while not self._stop.wait(LOOK_SECONDS):
+            appended = self._journal.appended_bytes
+            if appended - upto >= APPENDED_BYTES:
+                upto = appended
+                # On a disk that says no there will be another time.
+                with suppress(JournalUnable):
+                    journal.checkpoint()
