@@ -128,7 +128,7 @@ def test_a_sig_made_outside_its_window_is_stale_and_still_verified(hours, stale)
 def test_the_window_is_a_setting():
     asked = signed_status(at=NOON_S - 26 * 3600)
 
-    assert not verdict(ONE, asked, windows=Windows(jwt_back=timedelta(hours=27))).trust.stale
+    assert not verdict(ONE, asked, windows=Windows(jwt_back_seconds=27 * 3600)).trust.stale
 
 
 @pytest.mark.parametrize(

@@ -476,14 +476,14 @@ def test_a_sig_without_a_time_is_stale():
 
 def test_windows_can_be_set():
     request = Request(method="POST", path="/", headers=((b"authorization", b"Bearer " + token().encode()),), body=BODY)
-    windows = Windows(jwt_back=timedelta(days=7), ahead=timedelta(0))
+    windows = Windows(jwt_back_seconds=timedelta(days=7).total_seconds(), ahead_seconds=0)
 
     signed, coverage = authenticate(request, Keyring.of(SECRET), windows)
 
     assert coverage is Coverage.BODY
-    assert not signed.is_stale((NOON + timedelta(days=7)).timestamp(), windows.ahead)
-    assert signed.is_stale((NOON + timedelta(days=7, seconds=1)).timestamp(), windows.ahead)
-    assert signed.is_stale((NOON - timedelta(seconds=1)).timestamp(), windows.ahead)
+    assert not signed.is_stale((NOON + timedelta(days=7)).timestamp(), windows.ahead_seconds)
+    assert signed.is_stale((NOON + timedelta(days=7, seconds=1)).timestamp(), windows.ahead_seconds)
+    assert signed.is_stale((NOON - timedelta(seconds=1)).timestamp(), windows.ahead_seconds)
 
 
 def test_a_blank_api_key_is_as_if_absent():

@@ -104,7 +104,7 @@ class Gate:
         self._waiting: list[Exchange] = []
         self._pending_bytes = 0
         self._is_broken = False
-        self._answers: dict[tuple[HTTPStatus, bool, bool], bytes] = {}
+        self._answers: dict[tuple[int, bool, bool], bytes] = {}
         self._refused: Counter[str] = Counter()
         self._ticked = 0.0
         self._sweeper = self.loop.call_later(SWEEP_SECONDS, self._sweep)
@@ -121,12 +121,10 @@ class Gate:
         """Answer a whole request, now or after the next commit."""
         if request.path not in ANSWERS or self._path_prefix:
             request = msgspec.structs.replace(request, path=self._path(request))
-        if request.path == HEALTH_PATH and request.method in ("GET", "HEAD"):
-            able = self._keeper.able and not self._is_broken
-            self.answer(exchange, HTTPStatus.OK if able else HTTPStatus.SERVICE_UNAVAILABLE, HEALTH)
-        elif request.path not in ANSWERS:
-            self.answer(exchange, HTTPStatus.NOT_FOUND)
-        elif request.method not in METHODS:
+            if request.path not in ANSWERS:
+                self._answer_elsewhere(request, exchange)
+                return
+        if request.method not in METHODS:
             self.answer(exchange, HTTPStatus.METHOD_NOT_ALLOWED)
         elif len(self._pending) >= self.limits.in_flight_max:
             self.answer(exchange, HTTPStatus.SERVICE_UNAVAILABLE)
@@ -145,6 +143,13 @@ class Gate:
             now_us = time.time_ns() // 1_000
             self._settle(request, self._judge.too_large(now_us), now_us, exchange)
 
+    def _answer_elsewhere(self, request: Request, exchange: Exchange) -> None:
+        if request.path == HEALTH_PATH and request.method in ("GET", "HEAD"):
+            able = self._keeper.able and not self._is_broken
+            self.answer(exchange, HTTPStatus.OK if able else HTTPStatus.SERVICE_UNAVAILABLE, HEALTH)
+        else:
+            self.answer(exchange, HTTPStatus.NOT_FOUND)
+
     def answer(self, exchange: Exchange, status: HTTPStatus, word: str = UNJUDGED) -> None:
         """Give a request, of which nothing is kept, its answer, in its turn; `word` is its verdict's."""
         if status is not HTTPStatus.CONTINUE:
@@ -154,9 +159,11 @@ class Gate:
 
     def bytes_of(self, status: HTTPStatus, *, close: bool, head: bool) -> bytes:
         """The bytes of an answer, kept for the second that its date holds."""
-        answer = self._answers.get((status, close, head))
+        # A member of an enumeration is hashed by Python code.
+        key = (id(status), close, head)
+        answer = self._answers.get(key)
         if answer is None:
-            answer = self._answers[status, close, head] = _answer(status, close=close, head=head)
+            answer = self._answers[key] = _answer(status, close=close, head=head)
         return answer
 
     async def stop(self, seconds: float) -> None:
@@ -223,7 +230,7 @@ class Gate:
         answers = self._durable(pending)
         for exchange, status in zip(waiting, answers, strict=True):
             exchange.status = status
-        for connection in dict.fromkeys(exchange.connection for exchange in waiting):
+        for connection in dict.fromkeys([exchange.connection for exchange in waiting]):
             connection.flush()
         came_us = [record.at_us for _, record in pending]
         self._keeper.meter.answered([verdict for verdict, _ in pending], answers, came_us, time.time_ns() // 1_000)

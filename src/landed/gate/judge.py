@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
 from enum import StrEnum
 from http import HTTPStatus
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -46,7 +45,7 @@ ANSWERS: Mapping[str, HTTPStatus] = {
     "/webhooks/inbound-sms": HTTPStatus.OK,
 }
 METHODS = ("GET", "HEAD", "POST")
-
+SECONDS_AN_HOUR, SECONDS_A_MINUTE = 3_600.0, 60.0
 
 # What bodies over the limit are refused for; only their beginning is kept.
 TOO_LARGE = "too-large"
@@ -55,6 +54,10 @@ TRUSTS_MAX = 1_024
 # Answered as before, and not kept: it has been kept often enough. And: the last room on disk is not for it.
 REPEATED = "repeated"
 SPARED = "share"
+
+
+# Whether it covers the body, whether it is stale, and the API key.
+_TrustKey = tuple[bool, bool, str | None]
 
 
 class Keep(StrEnum):
@@ -104,7 +107,7 @@ class Judge:
         self._allowance = None if rate is None else _Allowance(rate, self._policy.unverified_burst_max)
         self.checks = keyring.has_secrets
         self._has_keys = any(account.api_key for account in keyring.accounts)
-        self._trusts: dict[tuple[Coverage, bool, str | None], Trust] = {}
+        self._trusts: dict[_TrustKey, Trust] = {}
 
     @classmethod
     def of(cls, settings: Settings, keyring: Keyring, *, at_any_rate: bool = False) -> Self:
@@ -140,7 +143,7 @@ class Judge:
 
     def _verdict(self, request: Request, now_us: int, peer: str) -> Verdict:
         answer = ANSWERS[request.path]
-        if not self.is_listed(request, peer):
+        if self._policy.networks and not self.is_listed(request, peer):
             return _suspect("address")
         if not self._keyring.has_secrets:
             return self._unsigned(request, answer)
@@ -150,8 +153,10 @@ class Judge:
             return _suspect(bad.reason)
         if authenticated is not None:
             signed, coverage = authenticated
-            stale = signed.is_stale(now_us / MICROSECONDS_A_SECOND, self._windows.ahead)
-            trust = self._trusts.get((coverage, stale, signed.api_key)) or self._trust(coverage, stale, signed.api_key)
+            stale = signed.is_stale(now_us / MICROSECONDS_A_SECOND, self._windows.ahead_seconds)
+            # Not by the coverage itself: a member of an enumeration is hashed by Python code.
+            key = (coverage is Coverage.BODY, stale, signed.api_key)
+            trust = self._trusts.get(key) or self._trust(key, coverage)
             return Verdict(
                 answer=answer, keep=Keep.JOURNAL, account=signed.account, trust=trust, signature=signed.signature
             )
@@ -160,11 +165,12 @@ class Judge:
             return self._unsigned(request, answer)
         return _suspect("missing", HTTPStatus.SERVICE_UNAVAILABLE)
 
-    def _trust(self, coverage: Coverage, stale: bool, api_key: str | None) -> Trust:  # noqa: FBT001 - a cache's key
+    def _trust(self, key: _TrustKey, coverage: Coverage) -> Trust:
         """The trust in what bears a signature that holds, made once for all that is alike."""
+        _, stale, api_key = key
         trust = Trust(coverage=coverage, verified=True, stale=stale, api_key=api_key)
         if len(self._trusts) < TRUSTS_MAX:
-            self._trusts[coverage, stale, api_key] = trust
+            self._trusts[key] = trust
         return trust
 
     def _allowed(self, given: Verdict, now_us: int) -> Verdict:
@@ -202,9 +208,9 @@ def keyring_of(settings: Settings) -> Keyring:
 def windows_of(settings: Settings) -> Windows:
     """How old or early a signature may be, by these settings."""
     return Windows(
-        jwt_back=timedelta(hours=settings.jwt_window_hours),
-        sig_back=timedelta(hours=settings.sig_window_hours),
-        ahead=timedelta(minutes=settings.ahead_minutes),
+        jwt_back_seconds=settings.jwt_window_hours * SECONDS_AN_HOUR,
+        sig_back_seconds=settings.sig_window_hours * SECONDS_AN_HOUR,
+        ahead_seconds=settings.ahead_minutes * SECONDS_A_MINUTE,
     )
 
 

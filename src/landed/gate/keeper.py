@@ -38,6 +38,7 @@ LOOK_SECONDS = 1.0
 SAY_SECONDS = 60.0
 
 _COVERAGES = {coverage: coverage.value for coverage in Coverage}
+_BODY = _COVERAGES[Coverage.BODY]
 _MESSAGE_ID_NAMES = frozenset(name.encode() for name in MESSAGE_ID_NAMES)
 
 log = structlog.get_logger("landed.gate")
@@ -100,16 +101,17 @@ class Keeper:
 
     def record_of(self, request: Request, verdict: Verdict, now_us: int, peer: str) -> RequestRecord:
         """The record of a request that came now from `peer`; of a body over the limit, its beginning."""
+        trust = verdict.trust
         return RequestRecord(
             id=self._ids.next(),
             at_us=now_us,
             received_us=now_us,
             account=verdict.account,
-            api_key=verdict.trust.api_key,
+            api_key=trust.api_key,
             # As plain text and number: encoding a member of an enumeration costs more than all else (measured).
-            coverage=_COVERAGES[verdict.trust.coverage],
-            verified=verdict.trust.verified,
-            stale=verdict.trust.stale,
+            coverage=_BODY if trust.coverage is Coverage.BODY else _COVERAGES[trust.coverage],
+            verified=trust.verified,
+            stale=trust.stale,
             answer=int(verdict.answer),
             method=request.method,
             path=request.path,

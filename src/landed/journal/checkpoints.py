@@ -28,7 +28,7 @@ class Checkpoints:
         self,
         journal: SqliteJournal,
         open_again: Callable[[], SqliteJournal],
-        broken: Callable[[JournalBroken], None],
+        broken: Callable[[JournalBroken], object],
     ) -> None:
         self._journal = journal
         self._open_again = open_again

@@ -342,7 +342,7 @@ def _unsigned(request: Request, keyring: Keyring) -> Iterator[Finding]:
 
 
 def _clock(signed: Signed, windows: Windows, at: datetime) -> Iterator[Finding]:
-    if not signed.is_stale(at.timestamp(), windows.ahead):
+    if not signed.is_stale(at.timestamp(), windows.ahead_seconds):
         return
     if signed.made_at is None:
         yield Finding(kind="clock", sentence="Its signature bears no time that anybody could mean.")
@@ -350,8 +350,9 @@ def _clock(signed: Signed, windows: Windows, at: datetime) -> Iterator[Finding]:
         sentence = f"Its signature is of {_long(signed.made_at - at)} after it came: one of the two clocks is wrong."
         yield Finding(kind="clock", sentence=sentence)
     else:
+        usual = timedelta(seconds=signed.back_seconds)
         sentence = (
-            f"Its signature was made {_long(at - signed.made_at)} before it came, and {_long(signed.back)} are usual: "
+            f"Its signature was made {_long(at - signed.made_at)} before it came, and {_long(usual)} are usual: "
             "a late copy, or a clock that is wrong. It is taken all the same, flagged stale."
         )
         yield Finding(kind="clock", sentence=sentence)

@@ -107,7 +107,7 @@ def authenticate(request: Request, keyring: Keyring, windows: Windows | None = N
 
 def trust_in(signed: Signed, coverage: Coverage, now: datetime | None, windows: Windows) -> Trust:
     """The trust that a signature which holds earns at this moment."""
-    stale = now is not None and signed.is_stale(now.timestamp(), windows.ahead)
+    stale = now is not None and signed.is_stale(now.timestamp(), windows.ahead_seconds)
     return Trust(coverage=coverage, verified=True, stale=stale, api_key=signed.api_key)
 
 

@@ -14,7 +14,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TypeVar
 from urllib.parse import unquote_to_bytes
@@ -22,7 +22,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from landed.errors import BadSignature, SettingsError
-from landed.vonage.request import FIELDS_MAX, text_of
+from landed.vonage.request import FIELDS_MAX, PERCENT, PLUS, text_of
 
 ISSUER = "Vonage"
 WRONG = "The signature was not made with a secret that is configured."
@@ -43,10 +43,12 @@ AMPERSAND, EQUALS, DOT, DASH, UNDERSCORE, NUL = b"&=.-_\0"
 # A retry may come a day after the event and bear its first signature; the SMS API retries receipts
 # for 72 hours. https://api.support.vonage.com/hc/en-us/articles/360028543292
 # https://api.support.vonage.com/hc/en-us/articles/226572227
-JWT_BACK = timedelta(hours=25)
-SIG_BACK = timedelta(hours=73)
-AHEAD = timedelta(minutes=5)
+JWT_BACK_SECONDS = 25 * 3_600.0
+SIG_BACK_SECONDS = 73 * 3_600.0
+AHEAD_SECONDS = 5 * 60.0
 UNIX_SECONDS_MAX = 2**33
+# A union of them would be made anew for each question.
+_NUMBERS = (int, float)
 _UNIX_DIGITS_MAX = len(str(UNIX_SECONDS_MAX))
 
 SHA256_BLOCK_BYTES = 64
@@ -69,9 +71,9 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 class Windows(msgspec.Struct, frozen=True, kw_only=True):
     """How old or early a signature may be before what it signs is called stale."""
 
-    jwt_back: timedelta = JWT_BACK
-    sig_back: timedelta = SIG_BACK
-    ahead: timedelta = AHEAD
+    jwt_back_seconds: float = JWT_BACK_SECONDS
+    sig_back_seconds: float = SIG_BACK_SECONDS
+    ahead_seconds: float = AHEAD_SECONDS
 
 
 class Signed(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,17 +83,17 @@ class Signed(msgspec.Struct, frozen=True, kw_only=True):
     account: str
     api_key: str | None
     made_seconds: float | None
-    back: timedelta
+    back_seconds: float
 
     @property
     def made_at(self) -> datetime | None:
         """When it was made, if it says so."""
         return None if self.made_seconds is None else datetime.fromtimestamp(self.made_seconds, UTC)
 
-    def is_stale(self, now_seconds: float, ahead: timedelta) -> bool:
+    def is_stale(self, now_seconds: float, ahead_seconds: float) -> bool:
         """Whether it was made outside its window, at this Unix time; one without a usable time always is."""
         made = self.made_seconds
-        return made is None or not -ahead.total_seconds() <= now_seconds - made <= self.back.total_seconds()
+        return made is None or not -ahead_seconds <= now_seconds - made <= self.back_seconds
 
 
 class Coverage(StrEnum):
@@ -133,6 +135,14 @@ class HmacSha256:
         return outer.digest()
 
 
+class Signer(msgspec.Struct, frozen=True, gc=False):
+    """A secret that an account may have signed with."""
+
+    account: Account
+    secret: bytes
+    hmac_sha256: HmacSha256
+
+
 class Keyring:
     """The accounts whose signatures we can check; `has_secrets` says whether there are any to check with.
 
@@ -149,13 +159,15 @@ class Keyring:
                     f"The signature method of account {account.name!r} is none of: {', '.join(METHODS)}."
                 )
         self.has_secrets = any(account.secrets for account in self.accounts)
-        self.hmac_sha256 = {secret: HmacSha256(secret) for account in self.accounts for secret in account.secrets}
         self.default = self.accounts[0].name if self.accounts else "default"
         self._keyed: dict[str, tuple[Account, ...]] = {}
         self._keyless = tuple(account for account in self.accounts if account.api_key is None)
         for account in self.accounts:
             if account.api_key is not None:
                 self._keyed[account.api_key] = (*self._keyed.get(account.api_key, ()), account)
+        self._signers_of_all = _signers(self.accounts)
+        self._signers_of_keyless = _signers(self._keyless)
+        self._signers = {key: _signers(self.candidates(key)) for key in self._keyed}
 
     @classmethod
     def of(cls, secrets: str | Iterable[str] | Mapping[str, str | Iterable[str]]) -> Keyring:
@@ -174,6 +186,15 @@ class Keyring:
         if api_key is None:
             return self.accounts
         return self._keyed.get(api_key, ()) + self._keyless
+
+    def signers(self, api_key: str | None) -> tuple[Signer, ...]:
+        """Each secret of those accounts. BadSignature when there is no such account."""
+        if api_key is None:
+            return self._signers_of_all
+        signers = self._signers.get(api_key, self._signers_of_keyless)
+        if not signers and not self.candidates(api_key):
+            raise BadSignature("account", "The request names an API key that is not configured.")
+        return signers
 
     def name_of(self, api_key: str | None) -> str | None:
         """The account of an unsigned request; None when it names one that is certainly not ours."""
@@ -200,6 +221,7 @@ _headers = msgspec.json.Decoder(_Header)
 _claims = msgspec.json.Decoder(_Claims)
 _flat = json.JSONDecoder(object_pairs_hook=tuple, parse_int=str, parse_float=str)
 
+_NO_SEPARATORS = bytes(byte for byte in range(256) if byte not in b"&=")
 _TO_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _PADDING = (b"", b"===", b"==", b"=")
 _FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
@@ -227,19 +249,18 @@ def verify_jwt(token: bytes, body: bytes, keyring: Keyring, windows: Windows) ->
             raise BadSignature("algorithm", "The token is not signed with HS256, the one algorithm Vonage uses.")
     claims = _decoded(_claims, payload)
 
-    account = _signer_of_token(signing_input, signature, claims.api_key, keyring)
+    account = _signer_of_token(signing_input, signature, keyring.signers(claims.api_key))
     if claims.iss != ISSUER:
         raise BadSignature("issuer", "The token was not issued by Vonage.")
-    digest = hashlib.sha256(body).hexdigest().encode()
-    if not hmac.compare_digest(digest, claims.payload_hash.lower().encode()):
+    # Nothing secret is compared here: whoever made the token knows both.
+    if hashlib.sha256(body).hexdigest() != claims.payload_hash.lower():
         raise BadSignature("body", "The body is not the one that the token was made for.")
-    made_seconds = _made_seconds(claims.iat)
     return Signed(
         signature=signature,
         account=account.name,
         api_key=claims.api_key,
-        made_seconds=made_seconds,
-        back=windows.jwt_back,
+        made_seconds=_made_seconds(claims.iat),
+        back_seconds=windows.jwt_back_seconds,
     )
 
 
@@ -249,10 +270,13 @@ def verify_sig(params: Mapping[bytes, bytes], keyring: Keyring, windows: Windows
     api_key = text_of(params.get(b"api-key", b"").decode(errors="replace"))
     if base is None:
         base = signature_base(params)
-    account = _signer_of_base(base, given, api_key, keyring)
-    made_seconds = _made_seconds(params.get(b"timestamp"))
+    account = _signer_of_base(base, given, keyring.signers(api_key))
     return Signed(
-        signature=given, account=account.name, api_key=api_key, made_seconds=made_seconds, back=windows.sig_back
+        signature=given,
+        account=account.name,
+        api_key=api_key,
+        made_seconds=_made_seconds(_seconds_of(params.get(b"timestamp", b""))),
+        back_seconds=windows.sig_back_seconds,
     )
 
 
@@ -273,22 +297,17 @@ def plain_query(query: bytes) -> tuple[dict[bytes, bytes], bytes] | None:
     None unless that is certain to be what `signed_params` and `signature_base` make of it: each field has its
     name, `=` and value, nothing decodes to a separator, and no name comes twice.
     """
-    decoded = unquote_to_bytes(query.replace(b"+", b" "))
-    count = decoded.count(b"=")
-    if query.count(b"=") != count or query.count(b"&") + 1 != count or decoded.count(b"&") + 1 != count:
+    decoded = unquote_to_bytes(query.replace(b"+", b" ")) if PERCENT in query or PLUS in query else query
+    count = query.count(b"=")
+    separators = decoded.translate(None, _NO_SEPARATORS)
+    if query.count(b"&") + 1 != count or separators != (b"=&" * count)[:-1] or NUL in decoded or count > FIELDS_MAX:
         return None
-    if NUL in decoded or count > FIELDS_MAX:
-        return None
-    # NUL sorts below all that a name may have, so that a name stands before those that begin with it.
-    fields = sorted(decoded.replace(b"=", b"\0").split(b"&"))
-    try:
-        params = dict([field.split(b"\0") for field in fields])
-    except ValueError:
-        # One has two of them, and another none.
-        return None
+    parts = decoded.replace(b"&", b"=").split(b"=")
+    params = dict(zip(parts[::2], parts[1::2], strict=True))
     if len(params) != count or SIG not in params:
         return None
-    text = b"&" + b"&".join(fields)
+    # NUL sorts below all that a name may have, so that a name stands before those that begin with it.
+    text = b"&" + b"&".join(sorted(decoded.replace(b"=", b"\0").split(b"&")))
     return params, text.replace(b"&sig\0" + params[SIG], b"", 1).replace(b"\0", b"=")
 
 
@@ -349,40 +368,45 @@ def _secrets(secrets: str | Iterable[str]) -> tuple[bytes, ...]:
     return tuple(secret.encode(errors="surrogateescape") for secret in several)
 
 
-def _signer_of_token(signing_input: bytes, signature: bytes, api_key: str | None, keyring: Keyring) -> Account:
-    for account in _candidates(keyring, api_key):
-        # Every secret is tried, so that the time tells nothing of which one fits. Compared as text,
-        # since base64 has several spellings of the same bytes.
-        made = [_token_signature(keyring.hmac_sha256[secret].digest(signing_input)) for secret in account.secrets]
-        fitting = [hmac.compare_digest(each, signature) for each in made]
-        if any(fitting):
-            return account
-    raise BadSignature("wrong", WRONG)
+def _signers(accounts: Iterable[Account]) -> tuple[Signer, ...]:
+    return tuple(Signer(account, secret, HmacSha256(secret)) for account in accounts for secret in account.secrets)
 
 
-def _signer_of_base(base: bytes, given: bytes, api_key: str | None, keyring: Keyring) -> Account:
-    for account in _candidates(keyring, api_key):
-        methods = METHODS_BY_LENGTH.get(len(given), ()) if account.method is None else (account.method,)
-        # As above.
-        made = [_digest(method, base, secret, keyring) for method in methods for secret in account.secrets]
-        fitting = [hmac.compare_digest(each.encode(), given) for each in made]
-        if any(fitting):
-            return account
-    raise BadSignature("wrong", WRONG)
+# Every secret is tried, so that the time tells nothing of which one fits; of several the first stands.
 
 
-def _candidates(keyring: Keyring, api_key: str | None) -> tuple[Account, ...]:
-    candidates = keyring.candidates(api_key)
-    if not candidates:
-        raise BadSignature("account", "The request names an API key that is not configured.")
-    return candidates
+def _signer_of_token(signing_input: bytes, signature: bytes, signers: Iterable[Signer]) -> Account:
+    account = None
+    for signer in signers:
+        # Compared as text, since base64 has several spellings of the same bytes.
+        made = _token_signature(signer.hmac_sha256.digest(signing_input))
+        if hmac.compare_digest(made, signature) and account is None:
+            account = signer.account
+    if account is None:
+        raise BadSignature("wrong", WRONG)
+    return account
 
 
-def _digest(method: str, base: bytes, secret: bytes, keyring: Keyring | None = None) -> str:
+def _signer_of_base(base: bytes, given: bytes, signers: Iterable[Signer]) -> Account:
+    account = None
+    methods = METHODS_BY_LENGTH.get(len(given), ())
+    for signer in signers:
+        only = signer.account.method
+        for method in methods:
+            if only is None or only == method:
+                made = _digest(method, base, signer.secret, signer.hmac_sha256)
+                if hmac.compare_digest(made.encode(), given) and account is None:
+                    account = signer.account
+    if account is None:
+        raise BadSignature("wrong", WRONG)
+    return account
+
+
+def _digest(method: str, base: bytes, secret: bytes, hmac_sha256: HmacSha256 | None = None) -> str:
     if method == "md5hash":
         return hashlib.md5(base + secret, usedforsecurity=False).hexdigest()
-    if method == "sha256" and keyring is not None:
-        return keyring.hmac_sha256[secret].digest(base).hex()
+    if method == "sha256" and hmac_sha256 is not None:
+        return hmac_sha256.digest(base).hex()
     return hmac.digest(secret, base, method).hex()
 
 
@@ -400,10 +424,12 @@ def _decoded(decoder: msgspec.json.Decoder[_T], encoded: bytes) -> _T:
         raise BadSignature("malformed", "The bearer token's parts are not what Vonage sends.") from error
 
 
+def _seconds_of(timestamp: bytes) -> int | None:
+    return int(timestamp) if timestamp.isdigit() and len(timestamp) <= _UNIX_DIGITS_MAX else None
+
+
 def _made_seconds(seconds: object) -> float | None:
     """The time of a signature in Unix seconds; None when it is none that anybody could mean."""
-    if isinstance(seconds, bytes):
-        seconds = int(seconds) if seconds.isdigit() and len(seconds) <= _UNIX_DIGITS_MAX else None
-    if not isinstance(seconds, int | float) or not 0 <= seconds <= UNIX_SECONDS_MAX:
-        return None
-    return seconds
+    if isinstance(seconds, _NUMBERS) and 0 <= seconds <= UNIX_SECONDS_MAX:
+        return seconds
+    return None
