@@ -63,6 +63,9 @@ FRAMING = frozenset({b"host", b"transfer-encoding", b"content-length", b"expect"
 
 ADVICE_ON_REFUSED = "see why: landed quarantine list; compare VONAGE_SIGNATURE_SECRET with Vonage's dashboard"
 
+# A member of an enumeration costs more to look up than a name.
+_JOURNAL = Keep.JOURNAL
+
 log = structlog.get_logger("landed.gate")
 
 
@@ -100,9 +103,11 @@ class Gate:
         self._broken = broken
         self._path_prefix = path_prefix
         self.loop = asyncio.get_running_loop()
-        self._pending: list[tuple[Verdict, RequestRecord]] = []
+        # What waits for the next commit, and who for its answer.
+        self._verdicts: list[Verdict] = []
+        self._records: list[RequestRecord] = []
         self._waiting: list[Exchange] = []
-        self._pending_bytes = 0
+        self._waiting_bytes = 0
         self._is_broken = False
         self._answers: dict[tuple[int, bool, bool], bytes] = {}
         self._refused: Counter[str] = Counter()
@@ -126,7 +131,7 @@ class Gate:
                 return
         if request.method not in METHODS:
             self.answer(exchange, HTTPStatus.METHOD_NOT_ALLOWED)
-        elif len(self._pending) >= self.limits.in_flight_max:
+        elif len(self._waiting) >= self.limits.in_flight_max:
             self.answer(exchange, HTTPStatus.SERVICE_UNAVAILABLE)
         else:
             now_us = time.time_ns() // 1_000
@@ -137,7 +142,7 @@ class Gate:
         request = msgspec.structs.replace(request, path=self._path(request))
         if request.path not in ANSWERS or request.method not in METHODS:
             self.answer(exchange, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-        elif len(self._pending) >= self.limits.in_flight_max:
+        elif len(self._waiting) >= self.limits.in_flight_max:
             self.answer(exchange, HTTPStatus.SERVICE_UNAVAILABLE)
         else:
             now_us = time.time_ns() // 1_000
@@ -193,28 +198,26 @@ class Gate:
         return path.removeprefix(self._path_prefix) if path.startswith(self._path_prefix + "/") else ""
 
     def _settle(self, request: Request, given: Verdict, now_us: int, exchange: Exchange) -> None:
+        """Answer by this verdict: at once when nothing is kept, else behind the next commit."""
         verdict = self._keeper.spare(given, checks=self._judge.checks)
-        if verdict.keep is Keep.NOTHING:
+        if verdict.keep is not _JOURNAL:
             if verdict.answer >= HTTPStatus.BAD_REQUEST:
                 self._refused[verdict.reason] += 1
-            self.answer(exchange, verdict.answer, verdict.reason)
-        else:
-            self._keep(request, verdict, now_us, exchange)
-
-    def _keep(self, request: Request, verdict: Verdict, now_us: int, exchange: Exchange) -> None:
-        if verdict.keep is Keep.QUARANTINE:
-            self._refused[verdict.reason] += 1
-        if not self._pending:
+            if verdict.keep is Keep.NOTHING:
+                self.answer(exchange, verdict.answer, verdict.reason)
+                return
+        if not self._waiting:
             self.loop.call_soon(self._gather, 0, self.loop.time() + GATHER_SECONDS_MAX)
-        self._pending.append((verdict, self._keeper.record_of(request, verdict, now_us, exchange.connection.peer)))
+        self._verdicts.append(verdict)
+        self._records.append(self._keeper.record_of(request, verdict, now_us, exchange.connection.peer))
         self._waiting.append(exchange)
-        self._pending_bytes += RECORD_BYTES + len(request.query) + len(request.body)
-        if self._pending_bytes > COMMIT_BYTES_MAX:
+        self._waiting_bytes += RECORD_BYTES + len(request.query) + len(request.body)
+        if self._waiting_bytes > COMMIT_BYTES_MAX:
             self._commit()
 
     def _gather(self, before: int, until: float) -> None:
         """Commit once a turn of the loop brings no more: requests that are on their way share the commit."""
-        count = len(self._pending)
+        count = len(self._waiting)
         is_first_turn = not before
         if before < count < COMMIT_RECORDS_MAX and (is_first_turn or self.loop.time() < until):
             self.loop.call_soon(self._gather, count, until)
@@ -222,26 +225,25 @@ class Gate:
             self._commit()
 
     def _commit(self) -> None:
-        pending, self._pending = self._pending, []
-        waiting, self._waiting = self._waiting, []
-        self._pending_bytes = 0
-        if not pending:
+        verdicts, records, waiting = self._verdicts, self._records, self._waiting
+        if not waiting:
             return
-        answers = self._durable(pending)
+        self._verdicts, self._records, self._waiting, self._waiting_bytes = [], [], [], 0
+        answers = self._durable(verdicts, records)
         for exchange, status in zip(waiting, answers, strict=True):
             exchange.status = status
         for connection in dict.fromkeys([exchange.connection for exchange in waiting]):
             connection.flush()
-        came_us = [record.at_us for _, record in pending]
-        self._keeper.meter.answered([verdict for verdict, _ in pending], answers, came_us, time.time_ns() // 1_000)
+        came_us = [record.at_us for record in records]
+        self._keeper.meter.answered(verdicts, answers, came_us, time.time_ns() // 1_000)
 
-    def _durable(self, pending: list[tuple[Verdict, RequestRecord]]) -> list[HTTPStatus]:
+    def _durable(self, verdicts: list[Verdict], records: list[RequestRecord]) -> list[HTTPStatus]:
         if not self._is_broken:
             try:
-                return self._keeper.commit(pending)
+                return self._keeper.commit(verdicts, records)
             except JournalBroken as error:
                 self._break(error)
-        return [HTTPStatus.SERVICE_UNAVAILABLE] * len(pending)
+        return [HTTPStatus.SERVICE_UNAVAILABLE] * len(records)
 
     def _break(self, error: JournalBroken) -> None:
         # Whether the bytes are on disk cannot be known: no 2xx, and never another try.

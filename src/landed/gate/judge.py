@@ -68,6 +68,10 @@ class Keep(StrEnum):
     NOTHING = "nothing"
 
 
+# A member of an enumeration costs more to look up than a name.
+_BODY, _JOURNAL = Coverage.BODY, Keep.JOURNAL
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What to do with a request: where it is kept, and the answer when it has been kept there.
 
@@ -155,10 +159,10 @@ class Judge:
             signed, coverage = authenticated
             stale = signed.is_stale(now_us / MICROSECONDS_A_SECOND, self._windows.ahead_seconds)
             # Not by the coverage itself: a member of an enumeration is hashed by Python code.
-            key = (coverage is Coverage.BODY, stale, signed.api_key)
+            key = (coverage is _BODY, stale, signed.api_key)
             trust = self._trusts.get(key) or self._trust(key, coverage)
             return Verdict(
-                answer=answer, keep=Keep.JOURNAL, account=signed.account, trust=trust, signature=signed.signature
+                answer=answer, keep=_JOURNAL, account=signed.account, trust=trust, signature=signed.signature
             )
         if not self._policy.sms_must_be_signed and reads_as_sms(request):
             # Vonage signs the SMS API's receipts only after its support enabled it.

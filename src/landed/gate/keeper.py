@@ -38,7 +38,8 @@ LOOK_SECONDS = 1.0
 SAY_SECONDS = 60.0
 
 _COVERAGES = {coverage: coverage.value for coverage in Coverage}
-_BODY = _COVERAGES[Coverage.BODY]
+# A member of an enumeration costs more to look up than a name.
+_QUARANTINE = Keep.QUARANTINE
 _MESSAGE_ID_NAMES = frozenset(name.encode() for name in MESSAGE_ID_NAMES)
 
 log = structlog.get_logger("landed.gate")
@@ -109,7 +110,7 @@ class Keeper:
             account=verdict.account,
             api_key=trust.api_key,
             # As plain text and number: encoding a member of an enumeration costs more than all else (measured).
-            coverage=_BODY if trust.coverage is Coverage.BODY else _COVERAGES[trust.coverage],
+            coverage=_COVERAGES[trust.coverage],
             verified=trust.verified,
             stale=trust.stale,
             answer=int(verdict.answer),
@@ -121,36 +122,36 @@ class Keeper:
             peer=peer,
         )
 
-    def commit(self, batch: Sequence[tuple[Verdict, RequestRecord]]) -> list[HTTPStatus]:
-        """Make each durable where its verdict says, and give the answers that may be said now.
+    def commit(self, verdicts: Sequence[Verdict], records: Sequence[RequestRecord]) -> list[HTTPStatus]:
+        """Make each record durable where its verdict says, and give the answers that may be said now.
 
         Raises JournalBroken when it cannot be known what is durable; then nothing may be answered 2xx.
         """
         if not self.look():
-            return [HTTPStatus.SERVICE_UNAVAILABLE] * len(batch)
-        keeps = [verdict.keep for verdict, _ in batch]
-        if Keep.QUARANTINE not in keeps:
-            return self._commit_trusted(batch)
-        answers = [HTTPStatus.SERVICE_UNAVAILABLE] * len(batch)
-        for keep, commit in ((Keep.JOURNAL, self._commit_trusted), (Keep.QUARANTINE, self._commit_suspect)):
-            places = [at for at, each in enumerate(keeps) if each is keep]
+            return [HTTPStatus.SERVICE_UNAVAILABLE] * len(records)
+        suspect = [at for at, verdict in enumerate(verdicts) if verdict.keep is _QUARANTINE]
+        if not suspect:
+            return self._commit_trusted(verdicts, records)
+        answers = [HTTPStatus.SERVICE_UNAVAILABLE] * len(records)
+        trusted = [at for at, verdict in enumerate(verdicts) if verdict.keep is not _QUARANTINE]
+        for places, commit in ((trusted, self._commit_trusted), (suspect, self._commit_suspect)):
             if places:
-                for at, answer in zip(places, commit([batch[at] for at in places]), strict=True):
+                given = commit([verdicts[at] for at in places], [records[at] for at in places])
+                for at, answer in zip(places, given, strict=True):
                     answers[at] = answer
         return answers
 
-    def _commit_trusted(self, batch: Sequence[tuple[Verdict, RequestRecord]]) -> list[HTTPStatus]:
-        verdicts, records = zip(*batch, strict=True)
+    def _commit_trusted(self, verdicts: Sequence[Verdict], records: Sequence[RequestRecord]) -> list[HTTPStatus]:
         if not self._append(list(map(encode, records)), requests=len(records)):
-            return [HTTPStatus.SERVICE_UNAVAILABLE] * len(batch)
+            return [HTTPStatus.SERVICE_UNAVAILABLE] * len(records)
         self._seen.note([signature for verdict in verdicts if (signature := verdict.signature)])
         return [verdict.answer for verdict in verdicts]
 
-    def _commit_suspect(self, batch: Sequence[tuple[Verdict, RequestRecord]]) -> list[HTTPStatus]:
-        kept = self._hold([_suspect(verdict, record) for verdict, record in batch])
+    def _commit_suspect(self, verdicts: Sequence[Verdict], records: Sequence[RequestRecord]) -> list[HTTPStatus]:
+        kept = self._hold([_suspect(*each) for each in zip(verdicts, records, strict=True)])
         return [
             verdict.answer if is_kept else HTTPStatus.SERVICE_UNAVAILABLE
-            for (verdict, _), is_kept in zip(batch, kept, strict=True)
+            for verdict, is_kept in zip(verdicts, kept, strict=True)
         ]
 
     def tick(self, now_us: int) -> None:

@@ -543,11 +543,9 @@ class _Shelf:
         keeper = self._opened()
         if keeper is None:
             return batch
-        records = [
-            (each.verdict, keeper.record_of(each.request, each.verdict, each.now_us, each.peer)) for each in batch
-        ]
+        records = [keeper.record_of(each.request, each.verdict, each.now_us, each.peer) for each in batch]
         try:
-            answers = keeper.commit(records)
+            answers = keeper.commit([each.verdict for each in batch], records)
         except JournalBroken as error:
             # Whether the bytes are on disk cannot be known: no 2xx, and never another try.
             log.critical("journal.broken", error=str(error), advice="answered 503 until this process starts again")

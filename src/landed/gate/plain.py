@@ -75,23 +75,28 @@ class PlainReader:
     def _headers(self, lines: list[bytes], body_bytes: int) -> tuple[_Header, ...] | None:
         """The headers, if they frame a body of that very length; None for all that is unusual."""
         known = self._lines
-        read = [known.get(line) or self._line(line) for line in lines]
-        if None in read or not 0 < len(read) <= self._header_count_max:
+        headers: list[_Header] = []
+        framing = says = 0
+        for line in lines:
+            read = known.get(line) or self._line(line)
+            if read is None:
+                return None
+            header, frames, length = read
+            headers.append(header)
+            framing += frames
+            says += length
+        if framing not in (_WITHOUT_BODY, _WITH_BODY) or says != body_bytes or len(headers) > self._header_count_max:
             return None
-        headers: tuple[_Header, ...]
-        headers, framing, lengths = zip(*read, strict=True)
-        if sum(framing) not in (_WITHOUT_BODY, _WITH_BODY) or sum(lengths) != body_bytes:
-            return None
-        return headers
+        return tuple(headers)
 
     def _line(self, line: bytes) -> tuple[_Header, int, int] | None:
         """A header, what it frames, and the length that it says; None for what is unusual."""
         name, colon, value = line.partition(b":")
-        value = value.strip(b" ")
         frames = self._names.get(name)
         if frames is None:
             frames = self._name(name)
         says = 0
+        value = value.strip(b" ")
         if frames:
             if frames == _LENGTH and value.isdigit() and len(value) <= LENGTH_DIGITS_MAX:
                 says = int(value)

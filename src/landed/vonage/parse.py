@@ -94,7 +94,7 @@ def authenticate(request: Request, keyring: Keyring, windows: Windows | None = N
     token = bearer_token(request.header(b"authorization"))
     if token is not None:
         return verify_jwt(token, request.body, keyring, windows), Coverage.BODY
-    if request.query.find(SIG) >= 0 or request.body.find(SIG) >= 0:
+    if SIG in request.query or SIG in request.body:
         plain = None if request.body else plain_query(request.query)
         if plain is not None:
             params, base = plain
