@@ -1,4 +1,4 @@
-"""Gate and worker are killed at random instants under load: what was answered 2xx is there, once.
+"""Two gates and the worker are killed at random instants under load: what was answered 2xx is there, once.
 
 With the mounts' processes (tests/mount/test_processes.py) that makes a hundred kills.
 
@@ -37,7 +37,7 @@ PAUSE_SECONDS = 0.01
 BETWEEN_KILLS_SECONDS_MAX = 1.3
 ANSWER_SECONDS_MAX = 30
 CATCH_UP_SECONDS_MAX = 60
-ROLES = ("gate", "worker")
+PROCESSES = {"one gate": "gate", "other gate": "gate", "worker": "worker"}
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("LANDED_", "VONAGE_"))}
 ENVIRONMENT |= {"VONAGE_SIGNATURE_SECRET": SECRET, "VONAGE_API_KEY": KEY}
 
@@ -46,24 +46,26 @@ log = logging.getLogger(__name__)
 
 
 class Road:
-    """Gate and worker on sockets of ours, as the parent has them, but started again without back-off."""
+    """Two gates and the worker on sockets of ours, as the parent has them, but started again without back-off."""
 
     def __init__(self, data, stderr):
         self.data = data
         self._stderr = stderr
-        self._sockets = {role: run.listen("127.0.0.1", 0, "--port") for role in ROLES}
+        self._sockets = {role: run.listen("127.0.0.1", 0, "--port") for role in set(PROCESSES.values())}
         self._running = {}
-        for role in ROLES:
-            self.start(role)
+        for name in PROCESSES:
+            self.start(name)
 
     @property
     def port(self):
         return self._sockets["gate"].getsockname()[1]
 
-    def start(self, role):
+    def start(self, name):
+        role = PROCESSES[name]
         number = self._sockets[role].fileno()
         arguments = ["--role", role, "--data", str(self.data), "--socket-fd", str(number), "--print", "none"]
-        self._running[role] = subprocess.Popen(
+        arguments += ["--gates", "2"]
+        self._running[name] = subprocess.Popen(
             [sys.executable, "-m", "landed", "serve", *arguments],
             pass_fds=(number,),
             stdin=subprocess.DEVNULL,
@@ -73,18 +75,18 @@ class Road:
             cwd=self.data,
         )
 
-    def kill(self, role):
-        process = self._running[role]
+    def kill(self, name):
+        process = self._running[name]
         # It must not have ended by itself.
-        assert process.poll() is None, f"{role} ended with {process.returncode}"
+        assert process.poll() is None, f"{name} ended with {process.returncode}"
         process.kill()
         assert process.wait() == -signal.SIGKILL
 
     def stop(self):
-        """Both leave when they are told to."""
-        for role in ROLES:
-            self._running[role].terminate()
-        return [self._running[role].wait(CATCH_UP_SECONDS_MAX) for role in ROLES]
+        """All leave when they are told to."""
+        for process in self._running.values():
+            process.terminate()
+        return [process.wait(CATCH_UP_SECONDS_MAX) for process in self._running.values()]
 
     def end(self):
         for process in self._running.values():
@@ -187,11 +189,11 @@ async def _load_and_kill(road, chance):
     for _ in range(KILLS):
         # A random instant is what is asked for here; it may be while the one before is still starting.
         await asyncio.sleep(chance.uniform(0, BETWEEN_KILLS_SECONDS_MAX))
-        killed = chance.choice([("gate",), ("worker",), ("gate", "worker")])
-        for role in killed:
-            road.kill(role)
-        for role in killed:
-            road.start(role)
+        killed = chance.choice([("one gate",), ("worker",), ("other gate",), ("one gate", "worker"), tuple(PROCESSES)])
+        for name in killed:
+            road.kill(name)
+        for name in killed:
+            road.start(name)
     stop.set()
     await asyncio.gather(*sending)
     return clients
@@ -200,7 +202,7 @@ async def _load_and_kill(road, chance):
 def _wait_until_caught_up(data):
     deadline = time.monotonic() + CATCH_UP_SECONDS_MAX
     with closing(SqliteJournal(run.journal_path(data))) as journal:
-        # The gate goes on to tick, so the end is not the same each time.
+        # The gates go on to tick, so the end is not the same each time.
         while _position(data) < journal.last_position():
             assert time.monotonic() < deadline, "the worker did not catch up"
             time.sleep(0.05)
@@ -247,7 +249,7 @@ def test_what_was_answered_is_there_once_after_any_kills(data, tmp_path):
         try:
             clients = asyncio.run(_load_and_kill(road, chance))
             _wait_until_caught_up(data)
-            assert road.stop() == [0, 0]
+            assert road.stop() == [0, 0, 0]
         finally:
             road.end()
     sent = set().union(*(client.sent for client in clients))

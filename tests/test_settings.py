@@ -208,3 +208,13 @@ def test_the_rate_is_a_setting_that_does_not_bind_what_came_before(monkeypatch):
         ["", "rate"],
         ["", ""],
     ]
+
+
+def test_several_gates_share_what_all_clients_together_may_use(monkeypatch):
+    monkeypatch.setenv("LANDED_LIMITS__CONNECTIONS_MAX", "100")
+    whole, part = load(gates=4).limits, load(gates=4).of_one_gate().limits
+    assert (part.connections_max, part.unverified_per_second_max) == (25, whole.unverified_per_second_max / 4)
+    assert part.copies_max == whole.copies_max // 4
+    assert (part.body_bytes_max, part.idle_seconds_max) == (whole.body_bytes_max, whole.idle_seconds_max)
+    assert load(gates=64).of_one_gate().limits.copies_max == 2
+    assert load().of_one_gate().limits == load().limits

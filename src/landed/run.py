@@ -1,6 +1,6 @@
 """Composition: the one room that knows every door. Starts the processes and wires their parts.
 
-`landed serve` is a small parent that owns the listening sockets and starts two children, gate and
+`landed serve` is a small parent that owns the listening sockets and starts its children, a gate or several and the
 worker, because CPython's lock makes one process do both badly. A child that dies is started again;
 one that exits with 2 or 3 (wrong settings, wrong surroundings) ends the parent with the same. The
 children hold the read end of a pipe whose write end is the parent's: when the parent is gone, however
@@ -163,20 +163,20 @@ def _lock(file: IO[str], data: Path) -> None:
 
 
 class Parent:
-    """Owns the listening sockets and tends the children."""
+    """Owns the listening sockets and tends the children; without a private one there is no worker among them."""
 
-    def __init__(self, settings: Settings, public: socket.socket, private: socket.socket) -> None:
+    def __init__(self, settings: Settings, public: socket.socket, private: socket.socket | None) -> None:
         prepare(settings.data)
-        with only_worker(settings.data):
-            pass
         self.public = public
         self.private = private
         self._settings = settings
         self._alive_read, self._alive_write = os.pipe()
-        self.children = [
-            _Child("gate", BACK_OFF_LAST_OF_GATE_SECONDS),
-            _Child("worker", BACK_OFF_LAST_SECONDS),
-        ]
+        self._gates = [_Child("gate", public, BACK_OFF_LAST_OF_GATE_SECONDS) for _ in range(settings.gates)]
+        self.children = list(self._gates)
+        if private is not None:
+            with only_worker(settings.data):
+                pass
+            self.children.append(_Child("worker", private, BACK_OFF_LAST_SECONDS))
 
     @property
     def port(self) -> int:
@@ -185,10 +185,9 @@ class Parent:
         return port
 
     @property
-    def private_port(self) -> int:
+    def private_port(self) -> int | None:
         """The private port in use."""
-        port: int = self.private.getsockname()[1]
-        return port
+        return None if self.private is None else self.private.getsockname()[1]
 
     def start(self) -> None:
         """Start the children."""
@@ -211,41 +210,38 @@ class Parent:
         return None
 
     def renew(self) -> None:
-        """Let the gate read the secrets and its policy again."""
-        gate = self.children[0].process
-        if gate is not None and gate.poll() is None:
-            gate.send_signal(signal.SIGHUP)
+        """Let the gates read the secrets and their policy again."""
+        for gate in self._gates:
+            if gate.process is not None and gate.process.poll() is None:
+                gate.process.send_signal(signal.SIGHUP)
 
     def stop(self) -> None:
-        """Stop the gate, let the worker fold what it took, and leave; within five seconds."""
+        """Stop the gates, let the worker fold what they took, and leave; within five seconds."""
         deadline = time.monotonic() + STOP_SECONDS - 0.5
-        for child in self.children:
-            if child.process is None:
-                continue
-            child.process.send_signal(signal.SIGTERM)
-            try:
-                child.process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                log.warning("child.killed", child=child.name)
-                child.process.kill()
-                child.process.wait()
+        for children in (self._gates, self.children[len(self._gates) :]):
+            running = [(child.name, child.process) for child in children if child.process is not None]
+            for _, process in running:
+                process.send_signal(signal.SIGTERM)
+            for name, process in running:
+                _wait_for(name, process, deadline)
         self.public.close()
-        self.private.close()
+        if self.private is not None:
+            self.private.close()
         os.close(self._alive_write)
         os.close(self._alive_read)
 
     def _start(self, child: _Child) -> None:
-        listening = self.public if child.name == "gate" else self.private
-        settings = self._settings
+        settings, private_port = self._settings, self.private_port or self._settings.private_port
         arguments = [sys.executable, "-m", "landed", "serve", "--role", child.name, "--data", str(settings.data)]
-        arguments += ["--socket-fd", str(listening.fileno()), "--parent-fd", str(self._alive_read)]
-        arguments += ["--host", settings.host, "--port", str(self.port), "--private-port", str(self.private_port)]
+        arguments += ["--socket-fd", str(child.listening.fileno()), "--parent-fd", str(self._alive_read)]
+        arguments += ["--host", settings.host, "--port", str(self.port), "--private-port", str(private_port)]
+        arguments += ["--gates", str(settings.gates)]
         arguments += ["--print", settings.print] if settings.print is not None else []
         arguments += ["--show-numbers"] if settings.show_numbers else []
         # A group of its own, so that Ctrl-C reaches the parent alone and the order of leaving is ours.
         child.process = subprocess.Popen(  # noqa: S603 - our own program
             arguments,
-            pass_fds=(listening.fileno(), self._alive_read),
+            pass_fds=(child.listening.fileno(), self._alive_read),
             stdin=subprocess.DEVNULL,
             process_group=0,
         )
@@ -253,8 +249,9 @@ class Parent:
 
 
 class _Child:
-    def __init__(self, name: str, back_off_last_seconds: float) -> None:
+    def __init__(self, name: str, listening: socket.socket, back_off_last_seconds: float) -> None:
         self.name = name
+        self.listening = listening
         self._back_off_last_seconds = back_off_last_seconds
         self.process: subprocess.Popen[bytes] | None = None
         self.started = 0.0
@@ -271,13 +268,25 @@ class _Child:
         self.start_at = time.monotonic() + self.wait_seconds
 
 
+def _wait_for(name: str, process: subprocess.Popen[bytes], deadline: float) -> None:
+    """Wait for a child that was told to leave, and end it when it does not."""
+    try:
+        process.wait(max(0.1, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        log.warning("child.killed", child=name)
+        process.kill()
+        process.wait()
+
+
 def run_parent(settings: Settings, announce: Callable[[Parent], None]) -> int:
-    """Run gate and worker until told to stop; the exit code."""
+    """Run the gates, and the worker unless gates alone are wanted, until told to stop; the exit code."""
     stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda received, _frame: stopping.append(received))
     public = listen(settings.host, settings.port, "--port")
-    private = listen(settings.private_host, settings.private_port, "--private-port")
+    private = None
+    if settings.role == "all":
+        private = listen(settings.private_host, settings.private_port, "--private-port")
     parent = Parent(settings, public, private)
     if not sys.stdin.isatty():
         signal.signal(signal.SIGHUP, lambda _received, _frame: parent.renew())
@@ -292,7 +301,8 @@ def run_parent(settings: Settings, announce: Callable[[Parent], None]) -> int:
 
 
 def run_gate(settings: Settings, listening: socket.socket, parent_fd: int | None, again: Callable[[], Settings]) -> int:
-    """The gate's process; the exit code. `again` reads the settings anew."""
+    """A gate's process; the exit code. `again` reads the settings anew."""
+    settings = settings.of_one_gate()
     _collect_seldom()
     _allow_descriptors(settings.limits.connections_max + DESCRIPTORS_BESIDE)
     return uvloop.run(_gate(settings, listening, parent_fd, again))
@@ -503,7 +513,7 @@ async def _renew(gate: Gate, settings: Settings, again: Callable[[], Settings], 
         asked.clear()
         stamp = _stamp()
         try:
-            judge, ring = _judge_of(again(), checking=had_secrets)
+            judge, ring = _judge_of(again().of_one_gate(), checking=had_secrets)
         except SettingsError as error:
             log.error("settings.not_renewed", error=str(error))  # noqa: TRY400 - the sentence says it all
         else:

@@ -11,7 +11,7 @@ import os
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -164,6 +164,18 @@ class Limits(BaseModel):
     )
 
 
+# What all clients together may use; where there are several gates, each gives its part of it.
+SHARED_LIMITS = (
+    "buffered_bytes_max",
+    "connections_max",
+    "in_flight_max",
+    "unverified_per_second_max",
+    "unverified_burst_max",
+    "copies_max",
+)
+COUNT_MIN = 2
+
+
 class Settings(BaseSettings):
     """Everything that can be set."""
 
@@ -199,6 +211,9 @@ class Settings(BaseSettings):
         description="Days that requests stay in the journal, at least 4; 0 keeps them for ever.",
     )
     role: Role = Field(default="all", description="Which processes to run.")
+    gates: int = Field(
+        default=1, ge=1, le=64, description="Processes that take webhooks; more than one where one core is not enough."
+    )
     print: PrintMode | None = Field(default=None, description="How receipts are printed; by the terminal if unset.")
     show_numbers: bool = Field(default=False, description="Print phone numbers in full.")
     jwt_window_hours: Hours = Field(default=25.0, ge=25, description="Age of a Messages API signature, hours.")
@@ -228,6 +243,13 @@ class Settings(BaseSettings):
         default="when-present", description="Whether the SMS API's requests must be signed once there is a secret."
     )
     limits: Limits = Field(default=Limits(), description="Limits of the public port.")
+
+    def of_one_gate(self) -> Self:
+        """The same for one of the gates: it gives its part of what all clients together may use."""
+        if self.gates == 1:
+            return self
+        parts = {name: _part(getattr(self.limits, name), self.gates) for name in SHARED_LIMITS}
+        return self.model_copy(update={"limits": self.limits.model_copy(update=parts)})
 
     @field_validator("account")
     @classmethod
@@ -276,6 +298,10 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Command line, environment, `landed.toml`; the first that has a setting wins."""
         return init_settings, env_settings, TomlSource(settings_cls)
+
+
+def _part(limit: float, gates: int) -> float:
+    return limit / gates if isinstance(limit, float) else max(limit // gates, COUNT_MIN)
 
 
 def load(**given: Any) -> Settings:  # noqa: ANN401 - the command line's values, judged by the model

@@ -22,6 +22,7 @@ def serve(  # noqa: PLR0913 - one argument an option
     private_port: Annotated[int | None, typer.Option(help="Private port: page, health, metrics [3001].")] = None,
     data: Data = None,
     role: Annotated[str | None, typer.Option(help="all, gate or worker [all].")] = None,
+    gates: Annotated[int | None, typer.Option(help="Processes that take webhooks [1].")] = None,
     print_: Annotated[
         str | None,
         typer.Option("--print", help="pretty, json, raw or none [pretty on a terminal, else json].", metavar="MODE"),
@@ -48,12 +49,13 @@ def serve(  # noqa: PLR0913 - one argument an option
             private_port=private_port,
             data=data,
             role=role,
+            gates=gates,
             print=print_,
             show_numbers=show_numbers or None,
         )
 
     settings = read_settings()
-    if settings.role == "all":
+    if settings.role == "all" or (settings.role == "gate" and settings.gates > 1 and socket_fd is None):
         raise typer.Exit(run.run_parent(settings, lambda parent: announce(settings, parent)))
     if socket_fd is None:
         # Whoever gave us a socket has seen to the files.
@@ -75,10 +77,9 @@ def announce(settings: Settings, parent: Parent) -> None:
     lines = [f"landed {__version__}"]
     prefix = settings.path_prefix or ""
     lines += [f"  webhook     http://{host}:{parent.port}{prefix}{path}" for path in ANSWERS]
-    lines += [
-        f"  private     http://{_in_url(settings.private_host)}:{parent.private_port}/",
-        f"  data        {settings.data}",
-    ]
+    if parent.private is not None:
+        lines.append(f"  private     http://{_in_url(settings.private_host)}:{parent.private_port}/")
+    lines.append(f"  data        {settings.data}")
     if checked:
         lines.append("  signatures  checked")
     else:

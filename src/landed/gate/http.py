@@ -216,10 +216,13 @@ class Gate:
             self._commit()
 
     def _gather(self, before: int, until: float) -> None:
-        """Commit once a turn of the loop brings no more: requests that are on their way share the commit."""
+        """Commit once a turn of the loop brings no more: requests that are on their way share the commit.
+
+        A lone one waits for none: what comes while it is written has the next commit.
+        """
         count = len(self._waiting)
         is_first_turn = not before
-        if before < count < COMMIT_RECORDS_MAX and (is_first_turn or self.loop.time() < until):
+        if before < count < COMMIT_RECORDS_MAX and count > 1 and (is_first_turn or self.loop.time() < until):
             self.loop.call_soon(self._gather, count, until)
         else:
             self._commit()
@@ -234,6 +237,7 @@ class Gate:
             exchange.status = status
         for connection in dict.fromkeys([exchange.connection for exchange in waiting]):
             connection.flush()
+        self._keeper.note(verdicts, answers)
         came_us = [record.at_us for record in records]
         self._keeper.meter.answered(verdicts, answers, came_us, time.time_ns() // 1_000)
 

@@ -17,7 +17,7 @@ import structlog
 
 from landed.errors import BadSignature, JournalUnable
 from landed.gate.judge import REPEATED, SPARED, TOO_LARGE, Judge, Keep, Verdict
-from landed.gate.meter import Meter
+from landed.gate.meter import Kept, Meter
 from landed.gate.seen import Seen
 from landed.journal import Journal
 from landed.journal.disk import Disk
@@ -67,6 +67,8 @@ class Keeper:
         self._has_room = self._has_room_for_unverified = True
         self._look_at = 0.0
         self._say_at: dict[str, float] = {}
+        # What was made durable where, how much and in how many microseconds, and is to be counted.
+        self._wrote: list[tuple[Kept, int, int]] = []
 
     @property
     def able(self) -> bool:
@@ -125,6 +127,7 @@ class Keeper:
     def commit(self, verdicts: Sequence[Verdict], records: Sequence[RequestRecord]) -> list[HTTPStatus]:
         """Make each record durable where its verdict says, and give the answers that may be said now.
 
+        Behind the answers `note` is due.
         Raises JournalBroken when it cannot be known what is durable; then nothing may be answered 2xx.
         """
         if not self.look():
@@ -144,7 +147,6 @@ class Keeper:
     def _commit_trusted(self, verdicts: Sequence[Verdict], records: Sequence[RequestRecord]) -> list[HTTPStatus]:
         if not self._append(list(map(encode, records)), requests=len(records)):
             return [HTTPStatus.SERVICE_UNAVAILABLE] * len(records)
-        self._seen.note([signature for verdict in verdicts if (signature := verdict.signature)])
         return [verdict.answer for verdict in verdicts]
 
     def _commit_suspect(self, verdicts: Sequence[Verdict], records: Sequence[RequestRecord]) -> list[HTTPStatus]:
@@ -153,6 +155,18 @@ class Keeper:
             verdict.answer if is_kept else HTTPStatus.SERVICE_UNAVAILABLE
             for verdict, is_kept in zip(verdicts, kept, strict=True)
         ]
+
+    def note(self, verdicts: Sequence[Verdict], answers: Sequence[HTTPStatus]) -> None:
+        """Note what a commit made durable, and count it; the answers need not wait for that."""
+        while self._wrote:
+            self.meter.wrote(*self._wrote.pop())
+        self._seen.note(
+            [
+                signature
+                for verdict, answer in zip(verdicts, answers, strict=True)
+                if (signature := verdict.signature) and answer is verdict.answer
+            ]
+        )
 
     def tick(self, now_us: int) -> None:
         """Say in the journal that it can be written, if so; raises JournalBroken."""
@@ -170,7 +184,7 @@ class Keeper:
         else:
             self._was_able = True
             if requests:
-                self.meter.wrote("journal", requests, (time.perf_counter_ns() - began_ns) // 1_000)
+                self._wrote.append(("journal", requests, (time.perf_counter_ns() - began_ns) // 1_000))
         return self._was_able
 
     def _hold(self, suspects: list[Suspect]) -> list[bool]:
@@ -180,7 +194,7 @@ class Keeper:
         except JournalUnable as error:
             self._say("quarantine.unable", error=str(error))
             return [False] * len(suspects)
-        self.meter.wrote("quarantine", sum(kept), (time.perf_counter_ns() - began_ns) // 1_000)
+        self._wrote.append(("quarantine", sum(kept), (time.perf_counter_ns() - began_ns) // 1_000))
         if not all(kept):
             self._say("quarantine.full", advice="answered 503 until there is room: landed quarantine list")
         return kept

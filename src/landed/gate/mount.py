@@ -543,9 +543,10 @@ class _Shelf:
         keeper = self._opened()
         if keeper is None:
             return batch
+        verdicts = [each.verdict for each in batch]
         records = [keeper.record_of(each.request, each.verdict, each.now_us, each.peer) for each in batch]
         try:
-            answers = keeper.commit([each.verdict for each in batch], records)
+            answers = keeper.commit(verdicts, records)
         except JournalBroken as error:
             # Whether the bytes are on disk cannot be known: no 2xx, and never another try.
             log.critical("journal.broken", error=str(error), advice="answered 503 until this process starts again")
@@ -553,6 +554,7 @@ class _Shelf:
             self._let_go()
             return batch
         self.able = keeper.able
+        keeper.note(verdicts, answers)
         for each, answer in zip(batch, answers, strict=True):
             each.status = answer
         return batch
