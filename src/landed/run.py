@@ -67,6 +67,8 @@ FINAL_EXITS = (SettingsError.exit_code, SurroundingsError.exit_code)
 LOCK_FILE = "worker.lock"
 REBUILD_FILE = "rebuild.db"
 BACKLOG = 2_048
+# uvloop accepts one connection a turn of its loop for each server; in a flood of new ones a turn is long.
+ACCEPTED_A_TURN = 16
 LOOK_AT_FILE_SECONDS = 1.0
 OPEN_AGAIN_SECONDS = 1.0
 COLLECT_AFTER_OBJECTS = 100_000
@@ -451,10 +453,13 @@ async def _gate(
     )
     checkpoints.start()
     renewing = loop.create_task(_renew(gate, settings, again, stop))
-    server = await loop.create_server(gate.protocol, sock=listening, backlog=BACKLOG)
+    servers = [
+        await loop.create_server(gate.protocol, sock=listening.dup(), backlog=BACKLOG) for _ in range(ACCEPTED_A_TURN)
+    ]
     await stop.wait()
     renewing.cancel()
-    server.close()
+    for server in servers:
+        server.close()
     await gate.stop(0 if failures else GATE_DRAIN_SECONDS)
     checkpoints.stop()
     journal.close()
