@@ -448,9 +448,7 @@ async def _gate(
         path_prefix=settings.path_prefix or "",
     )
     loop = asyncio.get_running_loop()
-    checkpoints = Checkpoints(
-        journal, lambda: SqliteJournal(journal.path), lambda error: loop.call_soon_threadsafe(broken, error)
-    )
+    checkpoints = Checkpoints(journal, lambda: SqliteJournal(journal.path))
     checkpoints.start()
     renewing = loop.create_task(_renew(gate, settings, again, stop))
     servers = [

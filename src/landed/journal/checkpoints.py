@@ -11,28 +11,27 @@ import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
 
-from landed.errors import JournalBroken, JournalUnable
+import structlog
+
+from landed.errors import JournalUnable, LandedError
 from landed.journal.sqlite import SqliteJournal
 
 LOOK_SECONDS = 0.005
 APPENDED_BYTES = 1024 * 1024
 
+log = structlog.get_logger("landed.journal")
+
 
 class Checkpoints:
     """Checkpoints behind `journal`, of whose file `open_again` gives another connection.
 
-    `broken` is told, from the thread, of an error that leaves unknown what is on disk.
+    A checkpoint that fails takes nothing from what was committed, which is on disk in the log and stays there: the
+    thread ends, and the commits go on.
     """
 
-    def __init__(
-        self,
-        journal: SqliteJournal,
-        open_again: Callable[[], SqliteJournal],
-        broken: Callable[[JournalBroken], object],
-    ) -> None:
+    def __init__(self, journal: SqliteJournal, open_again: Callable[[], SqliteJournal]) -> None:
         self._journal = journal
         self._open_again = open_again
-        self._broken = broken
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
 
@@ -49,8 +48,8 @@ class Checkpoints:
         try:
             with closing(self._open_again()) as journal:
                 self._checkpoint(journal)
-        except JournalBroken as error:
-            self._broken(error)
+        except LandedError as error:
+            log.error("checkpoints.ended", error=str(error))  # noqa: TRY400 - the sentence says it all
 
     def _checkpoint(self, journal: SqliteJournal) -> None:
         upto = self._journal.appended_bytes
