@@ -11,7 +11,7 @@ import pytest
 from landed.errors import SurroundingsError
 from landed.journal.sqlite import SqliteJournal
 from landed.sqlite import open_file, open_to_read
-from landed.store.sqlite import APPLICATION_ID, SqliteReader, SqliteStore, migrations
+from landed.store.sqlite import APPLICATION_ID, SqliteReader, SqliteStore, _hash, migrations
 
 OURS = 0x6C6E6400
 FIRST = "CREATE TABLE thing (name TEXT NOT NULL) STRICT; INSERT INTO thing VALUES ('one');"
@@ -202,6 +202,28 @@ def test_a_store_without_first_positions_takes_those_of_the_copies_that_stand(pa
     with closing(apsw.Connection(str(path))) as db:
         assert list(db.execute("SELECT position, first_position FROM receipt")) == [(7, 7)]
         assert list(db.execute("SELECT position, first_position FROM inbound")) == [(9, 9)]
+
+
+def test_messages_of_a_store_with_great_generations_are_found(path):
+    names = {1: "a", 2**16 - 1: "b", 2**16: "c", 2**20: "d", 2**20 + 2**16: "e"}
+    with closing(
+        open_file(path, application_id=APPLICATION_ID, migrations=migrations()[:3], synchronous="normal")
+    ) as db:
+        for row, name in names.items():
+            db.execute(
+                "INSERT INTO message (id, generation, key, account, message_id, outcome, status, provider_status, api, "
+                "conflict, verified, receipts, seen_us, client_ref) VALUES "
+                "(?, ?, ?, 'default', ?, 'delivered', 'delivered', 'delivered', 'sms', 0, 1, 1, 1, ?)",
+                (row, row >> 20, _hash(name), name, f"ref-{name}"),
+            )
+        db.execute("INSERT INTO generation_filter VALUES (0, zeroblob(2097152))")
+
+    with closing(SqliteStore(path)) as store, closing(SqliteReader(path)) as reader:
+        known = store.load([("default", name) for name in [*names.values(), "unknown"]])
+        assert {key[1]: each.row for key, each in known.items()} == {name: row for row, name in names.items()}
+        for name in names.values():
+            assert [each.message_id for each in reader.find(name, limit=5)] == [name]
+            assert [each.message_id for each in reader.find(f"ref-{name}", limit=5)] == [name]
 
 
 def test_what_is_settled_is_in_the_file_even_when_its_log_is_lost(tmp_path, path):

@@ -2,9 +2,9 @@
 
 Statements take many rows at once: beside a busy thread, row-by-row execution lets go of Python's
 lock at each row and falls to a hundredth of its rate (measured). Messages are looked up by a 64-bit
-hash within *generations* of 2^20 messages, newest first, so that the random keys of new messages
-touch a bounded part of the index however much is stored. What a full generation may have is known by its
-*filter*, a bit for each key, so that a new message is looked for in the newest generation alone.
+hash within *generations* of 2^16 messages, newest first, so that the random keys of new messages
+touch a few hundred pages of the index however much is stored. What sixteen generations, an *era*, may have
+is known by their sieve, which is in memory, so that a new message is hardly ever looked for at all.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from datetime import datetime
 from decimal import Decimal
 from functools import cache, lru_cache
 from importlib.resources import files
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +30,20 @@ from landed.errors import FoldStopped, StoreUnable
 from landed.journal import Retired
 from landed.sqlite import is_unable, open_file, open_to_read, writing
 from landed.store import Changes, Filter, First, Kept, KeptInbound, Known, MessageKey, Progress, Sealed, Tally
+from landed.store.sieve import Sieve, Sought
 
 FILE = "store.db"
 APPLICATION_ID = 0x6C6E6473
-GENERATION_BITS = 20
-# Sixteen bits a message: one in sixteen that is not there is looked for in vain.
-FILTER_BITS_A_MESSAGE = 16
-ROWS_A_STATEMENT = 64
+GENERATION_BITS = 16
+ERA_BITS = 4
+ROWS_A_STATEMENT = 256
 # Bigger than SQLite's own 1,000, since each batch touches many pages; bounded, since it stalls.
 WAL_PAGES_MAX = 4_096
 # Room for the part of the index that new messages fall into, a generation of random keys.
 CACHE_KIB = 64 * 1024
 # A batch's messages are looked for and then written.
 HASHES_REMEMBERED_MAX = 8_192
-VIEWS = ("message", "receipt", "inbound", "unreadable", "fold", "generation_filter")
+VIEWS = ("message", "receipt", "inbound", "unreadable", "fold", "era_filter")
 
 # What is known by retired records alone: each receipt that they were the first to tell, and its message.
 CARRY = (
@@ -105,7 +105,8 @@ class SqliteStore:
         self._db.wal_autocheckpoint(WAL_PAGES_MAX)
         self._db.pragma("cache_size", -CACHE_KIB)
         self._sql = queries()
-        self._filters: dict[int, bytes] = {}
+        self._sieves: dict[int, Sieve] = {}
+        self._sieves_kept: set[int] = set()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -130,27 +131,28 @@ class SqliteStore:
             )
         return progress
 
-    def load(self, keys: Collection[MessageKey]) -> dict[MessageKey, Known]:
+    def load(self, several: Collection[MessageKey]) -> dict[MessageKey, Known]:
         """What is known of these messages, facts and all."""
-        wanted = set(keys)
+        keys = set(several)
         known: dict[MessageKey, Known] = {}
         by_row: dict[int, MessageKey] = {}
         newest = self._newest_message() >> GENERATION_BITS
-        for generation in range(newest, -1, -1):
-            hashes = {_hash(message_id) for _, message_id in wanted}
-            if generation < newest:
-                hashes = _possible(self._filter(generation), hashes)
-            if not hashes:
-                continue
-            query = self._sql["messages_by_key"]
-            for row in self._db.execute(query, {"generation": generation, "keys": _array(hashes)}):
-                key = (row[3], row[4])
-                if key in wanted:
-                    wanted.discard(key)
-                    by_row[row[0]] = key
-                    known[key] = Known(row=row[0], facts={})
-            if not wanted:
-                break
+        sought = Sought({_hash(message_id) for _, message_id in keys}, 1 << (GENERATION_BITS + ERA_BITS))
+        for era in range(newest >> ERA_BITS, -1, -1):
+            possible = self._sieve(era, newest >> ERA_BITS).passing(sought)
+            for generations in _stretches(era, newest) if possible else ():
+                wanted = {"generations": _array(generations), "keys": _array(possible)}
+                found = 0
+                for row in self._db.execute(self._sql["messages_by_key"], wanted):
+                    key = (row[3], row[4])
+                    if key in keys:
+                        by_row[row[0]] = key
+                        known[key] = Known(row=row[0], facts={})
+                        found += 1
+                if found:
+                    possible = list({_hash(message_id) for _, message_id in keys - known.keys()}.intersection(possible))
+                if not possible:
+                    break
         query = self._sql["receipts_by_message"]
         for row in self._db.execute(query, {"messages": _array(by_row)}):
             key = by_row[row[1]]
@@ -171,9 +173,13 @@ class SqliteStore:
 
     def save(self, changes: Changes, *, epoch: str, before: int, position: int, at: datetime) -> Progress:
         """Write the changes and move the position from `before`; FoldStopped when it is not there."""
-        self._insert("save_messages", [_message_row_of_first(first) for first in changes.firsts])
+        for messages in (
+            [_message_row_of_first(first) for first in changes.firsts],
+            [_message_row(row, message) for row, message in changes.messages],
+        ):
+            self._insert("save_messages", messages)
+            self._sift(messages)
         self._insert("save_receipts", [_receipt_row_of_first(first) for first in changes.firsts])
-        self._insert("save_messages", [_message_row(row, message) for row, message in changes.messages])
         self._insert("save_receipts", [_receipt_row(message, kept) for message, kept in changes.facts])
         self._insert("save_inbound", [_inbound_row(kept) for kept in changes.inbound])
         self._insert(
@@ -249,15 +255,28 @@ class SqliteStore:
         newest: int = self._db.execute(self._sql["newest"]).get[0]
         return newest
 
-    def _filter(self, generation: int) -> bytes:
-        """The filter of a generation that is full; made once."""
-        bits = self._filters.get(generation) or self._db.execute(self._sql["filter"], {"generation": generation}).get
-        if bits is None:
-            keys = self._db.execute(self._sql["keys_of_generation"], {"generation": generation})
-            bits = _filter_of(key for (key,) in keys)
-            self._db.execute(self._sql["save_filter"], {"generation": generation, "bits": bits})
-        self._filters[generation] = bits
-        return bits
+    def _sieve(self, era: int, newest: int) -> Sieve:
+        """The sieve of an era; that of one that is full is kept, since it will not change any more."""
+        sieve = self._sieves.get(era)
+        if sieve is None:
+            bits = self._db.execute(self._sql["filter"], {"era": era}).get
+            sieve = self._sieves[era] = Sieve(1 << (GENERATION_BITS + ERA_BITS), bits)
+            if bits is None:
+                first = era << ERA_BITS
+                generations = {"first": first, "behind": first + (1 << ERA_BITS)}
+                sieve.add([key for (key,) in self._db.execute(self._sql["keys_of_era"], generations)])
+            else:
+                self._sieves_kept.add(era)
+        if era < newest and era not in self._sieves_kept:
+            self._db.execute(self._sql["save_filter"], {"era": era, "bits": sieve.to_bytes()})
+            self._sieves_kept.add(era)
+        return sieve
+
+    def _sift(self, rows: Iterable[Row]) -> None:
+        """Let new messages pass; if they are not written after all, they will be looked for in vain."""
+        for era, several in groupby(rows, lambda row: row[1] >> ERA_BITS):
+            if era in self._sieves:
+                self._sieves[era].add([row[2] for row in several])
 
     def _insert(self, name: str, rows: Sequence[Row]) -> None:
         for start in range(0, len(rows), ROWS_A_STATEMENT):
@@ -337,11 +356,9 @@ class SqliteReader:
         return range(newest >> GENERATION_BITS, -1, -1)
 
     def _rows_by_id(self, message_id: str) -> list[Row]:
-        rows: list[Row] = []
-        for generation in self._generations():
-            values = {"generation": generation, "key": _hash(message_id), "message_id": message_id}
-            rows += self._db.execute(self._sql["messages_by_id"], values)
-        return rows
+        generations = _array(self._generations())
+        values = {"generations": generations, "key": _hash(message_id), "message_id": message_id}
+        return list(self._db.execute(self._sql["messages_by_id"], values))
 
 
 @cache
@@ -392,18 +409,13 @@ def _hash(message_id: str) -> int:
     return int.from_bytes(digest, "big", signed=True)
 
 
-def _filter_of(keys: Iterable[int]) -> bytes:
-    bits = bytearray(FILTER_BITS_A_MESSAGE << GENERATION_BITS >> 3)
-    mask = len(bits) - 1
-    for key in keys:
-        bits[key >> 3 & mask] |= 1 << (key & 7)
-    return bytes(bits)
-
-
-def _possible(bits: bytes, keys: Iterable[int]) -> set[int]:
-    """The keys that a generation with this filter may have; all that it has are among them."""
-    mask = len(bits) - 1
-    return {key for key in keys if bits[key >> 3 & mask] >> (key & 7) & 1}
+def _stretches(era: int, newest: int) -> Iterator[Sequence[int]]:
+    """The generations of an era, as they are looked into together: first the two newest of all, then the rest."""
+    first, behind = era << ERA_BITS, min((era + 1) << ERA_BITS, newest + 1)
+    # Most messages that are known are of the last minutes.
+    between = max(first, newest - 1) if behind > newest else behind
+    yield range(between, behind)
+    yield range(first, between)
 
 
 def _array(values: Iterable[int]) -> str:
