@@ -10,7 +10,7 @@ is known by their sieve, which is in memory, so that a new message is hardly eve
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
@@ -70,11 +70,7 @@ MESSAGE_COLUMNS = (
     "client_ref, network, code, conflict, verified, receipts, seen_us, sent_us, first_us, final_us, price, currency, "
     "segments"
 )
-RECEIPT_COLUMNS = (
-    "id, message, key, position, source, copies, received_us, api, channel, status, provider_status, code, network, "
-    "recipient, sender, client_ref, occurred_us, pushed_us, zone_assumed, price, currency, segments, api_key, "
-    "verified, stale, more, first_position"
-)
+RECEIPT_COLUMNS = "id, message, key, position, source, copies, received_us, told, first_position"
 INBOUND_COLUMNS = (
     "key, position, copies, received_us, account, message_id, api, channel, message_type, text, recipient, sender, "
     "occurred_us, zone_assumed, api_key, verified, stale, first_position"
@@ -84,7 +80,7 @@ Row = tuple[Any, ...]
 
 
 class _More(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The seldom fields of a receipt, as JSON in one column."""
+    """The seldom fields of a receipt, as JSON."""
 
     detail: str | None = None
     segments: tuple[Segment, ...] = ()
@@ -93,6 +89,10 @@ class _More(msgspec.Struct, frozen=True, omit_defaults=True):
 
 _more = msgspec.json.Decoder(_More)
 _NOTHING_MORE = _More()
+
+_packed = msgspec.msgpack.Encoder().encode
+# By the type that SQLite gives: what an older landed wrote in columns became JSON when it was brought forward.
+_UNPACKED: Mapping[type, Callable[[Any], list[Any]]] = {bytes: msgspec.msgpack.decode, str: msgspec.json.decode}
 
 
 class SqliteStore:
@@ -431,7 +431,11 @@ def _time(us: int | None) -> datetime | None:
 
 
 def _text(price: Decimal | None) -> str | None:
-    return None if price is None else format(price, "f")
+    if price is None:
+        return None
+    # At a third of the cost of `format`, which seldom says anything else.
+    text = str(price)
+    return format(price, "f") if "E" in text else text
 
 
 def _price(text: str | None) -> Decimal | None:
@@ -531,16 +535,16 @@ def _message(row: Row) -> Message:
 def _receipt_row(message: int, kept: Kept) -> Row:
     fact = kept.fact
     said = (kept.row, message, fact.key, kept.position, fact.source, fact.copies, microseconds(fact.received_at))
-    return (*said, *_receipt_columns(fact.receipt), kept.first_position)
+    return (*said, _told(fact.receipt), kept.first_position)
 
 
 def _receipt_row_of_first(first: First) -> Row:
     said = (first.receipt_row, first.message_row, first.key, first.position, Source.WEBHOOK, 1, first.received_us)
-    return (*said, *_receipt_columns(first.receipt), first.position)
+    return (*said, _told(first.receipt), first.position)
 
 
-def _receipt_columns(receipt: Receipt) -> Row:
-    return (
+def _told(receipt: Receipt) -> bytes:
+    told = (
         receipt.api,
         receipt.channel,
         receipt.status,
@@ -561,6 +565,7 @@ def _receipt_columns(receipt: Receipt) -> Row:
         receipt.stale,
         _seldom(receipt),
     )
+    return _packed(told)
 
 
 def _seldom(receipt: Receipt) -> str | None:
@@ -570,33 +575,34 @@ def _seldom(receipt: Receipt) -> str | None:
 
 
 def _kept(row: Row, message_id: str) -> Kept:
-    more = _NOTHING_MORE if row[25] is None else _more.decode(row[25])
+    told = _UNPACKED[type(row[7])](row[7])
+    more = _NOTHING_MORE if told[18] is None else _more.decode(told[18])
     receipt = Receipt(
-        api=Api(row[7]),
+        api=Api(told[0]),
         message_id=message_id,
-        channel=row[8],
-        status=Status(row[9]),
-        provider_status=row[10],
-        code=row[11],
-        network=row[12],
-        to=row[13],
-        sender=row[14],
-        client_ref=row[15],
-        occurred_at=_time(row[16]),
-        pushed_at=_time(row[17]),
-        zone_assumed=bool(row[18]),
-        price=_price(row[19]),
-        currency=row[20],
-        segments=row[21],
-        api_key=row[22],
-        verified=bool(row[23]),
-        stale=bool(row[24]),
+        channel=told[1],
+        status=Status(told[2]),
+        provider_status=told[3],
+        code=told[4],
+        network=told[5],
+        to=told[6],
+        sender=told[7],
+        client_ref=told[8],
+        occurred_at=_time(told[9]),
+        pushed_at=_time(told[10]),
+        zone_assumed=bool(told[11]),
+        price=_price(told[12]),
+        currency=told[13],
+        segments=told[14],
+        api_key=told[15],
+        verified=bool(told[16]),
+        stale=bool(told[17]),
         detail=more.detail,
         segment_receipts=more.segments,
         workflow=more.workflow,
     )
     fact = Fact(receipt=receipt, key=row[2], received_at=moment(row[6]), source=Source(row[4]), copies=row[5])
-    return Kept(row=row[0], position=row[3], first_position=row[26], fact=fact)
+    return Kept(row=row[0], position=row[3], first_position=row[8], fact=fact)
 
 
 def _inbound_row(kept: KeptInbound) -> Row:
