@@ -16,7 +16,7 @@ from datetime import datetime
 from decimal import Decimal
 from functools import cache, lru_cache
 from importlib.resources import files
-from itertools import chain, groupby
+from itertools import chain, groupby, islice, starmap
 from pathlib import Path
 from typing import Any
 
@@ -173,18 +173,14 @@ class SqliteStore:
 
     def save(self, changes: Changes, *, epoch: str, before: int, position: int, at: datetime) -> Progress:
         """Write the changes and move the position from `before`; FoldStopped when it is not there."""
-        for messages in (
-            [_message_row_of_first(first) for first in changes.firsts],
-            [_message_row(row, message) for row, message in changes.messages],
-        ):
-            self._insert("save_messages", messages)
-            self._sift(messages)
-        self._insert("save_receipts", [_receipt_row_of_first(first) for first in changes.firsts])
-        self._insert("save_receipts", [_receipt_row(message, kept) for message, kept in changes.facts])
-        self._insert("save_inbound", [_inbound_row(kept) for kept in changes.inbound])
-        self._insert(
-            "save_unreadable", [(position, microseconds(at), reason) for position, at, reason in changes.unreadable]
-        )
+        self._insert("save_messages", map(_message_row_of_first, changes.firsts))
+        self._insert("save_receipts", map(_receipt_row_of_first, changes.firsts))
+        self._insert("save_messages", starmap(_message_row, changes.messages))
+        self._insert("save_receipts", starmap(_receipt_row, changes.facts))
+        self._insert("save_inbound", map(_inbound_row, changes.inbound))
+        self._insert("save_unreadable", starmap(_unreadable_row, changes.unreadable))
+        self._sift((first.message_row, first.receipt.message_id) for first in changes.firsts)
+        self._sift((row, message.message_id) for row, message in changes.messages)
         moved = {"epoch": epoch, "before": before, "position": position, "at_us": microseconds(at)}
         row = self._db.execute(self._sql["move_progress"], moved | msgspec.structs.asdict(changes.tally)).get
         if row is None:
@@ -272,16 +268,17 @@ class SqliteStore:
             self._sieves_kept.add(era)
         return sieve
 
-    def _sift(self, rows: Iterable[Row]) -> None:
+    def _sift(self, messages: Iterable[tuple[int, str]]) -> None:
         """Let new messages pass; if they are not written after all, they will be looked for in vain."""
-        for era, several in groupby(rows, lambda row: row[1] >> ERA_BITS):
+        for era, several in groupby(messages, lambda message: message[0] >> (GENERATION_BITS + ERA_BITS)):
             if era in self._sieves:
-                self._sieves[era].add([row[2] for row in several])
+                self._sieves[era].add([_hash(message_id) for _, message_id in several])
 
-    def _insert(self, name: str, rows: Sequence[Row]) -> None:
-        for start in range(0, len(rows), ROWS_A_STATEMENT):
-            part = rows[start : start + ROWS_A_STATEMENT]
-            self._db.execute(_many_rows(name, len(part), len(part[0])), tuple(chain.from_iterable(part)))
+    def _insert(self, name: str, rows: Iterable[Row]) -> None:
+        # Rows are made as they are bound: thousands at a time would have Python's collector at work.
+        rows = iter(rows)
+        while values := tuple(chain.from_iterable(islice(rows, ROWS_A_STATEMENT))):
+            self._db.execute(_many_rows(name, len(values)), values)
 
 
 class SqliteReader:
@@ -387,9 +384,11 @@ def queries() -> Mapping[str, str]:
 
 
 @cache
-def _many_rows(name: str, rows: int, columns: int) -> str:
+def _many_rows(name: str, values: int) -> str:
+    sql = queries()[name]
+    columns = sql.partition("VALUES {rows}")[0].count(",") + 1
     row = "(" + ",".join("?" * columns) + ")"
-    return queries()[name].replace("{rows}", ",".join([row] * rows))
+    return sql.replace("{rows}", ",".join([row] * (values // columns)))
 
 
 def _progress(db: apsw.Connection) -> Progress | None:
@@ -603,6 +602,10 @@ def _kept(row: Row, message_id: str) -> Kept:
     )
     fact = Fact(receipt=receipt, key=row[2], received_at=moment(row[6]), source=Source(row[4]), copies=row[5])
     return Kept(row=row[0], position=row[3], first_position=row[8], fact=fact)
+
+
+def _unreadable_row(position: int, at: datetime, reason: str) -> Row:
+    return (position, microseconds(at), reason)
 
 
 def _inbound_row(kept: KeptInbound) -> Row:
