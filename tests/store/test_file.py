@@ -4,14 +4,19 @@ import shutil
 import subprocess
 import sys
 from contextlib import closing
+from decimal import Decimal
 
 import apsw
 import pytest
 
+from landed.domain.lifecycle import Fact
+from landed.domain.moments import moment
+from landed.domain.receipt import Api, Receipt, Segment, Status, Workflow
 from landed.errors import SurroundingsError
 from landed.journal.sqlite import SqliteJournal
 from landed.sqlite import open_file, open_to_read
-from landed.store.sqlite import APPLICATION_ID, SqliteReader, SqliteStore, migrations
+from landed.store import Kept
+from landed.store.sqlite import APPLICATION_ID, SqliteReader, SqliteStore, _hash, migrations
 
 OURS = 0x6C6E6400
 FIRST = "CREATE TABLE thing (name TEXT NOT NULL) STRICT; INSERT INTO thing VALUES ('one');"
@@ -202,6 +207,115 @@ def test_a_store_without_first_positions_takes_those_of_the_copies_that_stand(pa
     with closing(apsw.Connection(str(path))) as db:
         assert list(db.execute("SELECT position, first_position FROM receipt")) == [(7, 7)]
         assert list(db.execute("SELECT position, first_position FROM inbound")) == [(9, 9)]
+
+
+SAID = {
+    "id": 3,
+    "message": 1,
+    "key": b"k" * 16,
+    "position": 7,
+    "source": "webhook",
+    "copies": 2,
+    "received_us": 1_785_585_600_000_001,
+    "api": "sms",
+    "channel": "sms",
+    "status": "failed",
+    "provider_status": 'fail\u00fc"ed\n',
+    "code": "5",
+    "network": "26201",
+    "recipient": "491701234567",
+    "sender": "ACME",
+    "client_ref": "",
+    "occurred_us": -1,
+    "pushed_us": 2**53 + 1,
+    "zone_assumed": 1,
+    "price": "0.00000001",
+    "currency": "EUR",
+    "segments": 2,
+    "api_key": "abcd1234",
+    "verified": 1,
+    "stale": 0,
+    "more": '{"detail":"\\u00fc","segments":[{"provider_status":"x"}],"workflow":{"workflow_id":"w"}}',
+    "first_position": 6,
+}
+
+
+@pytest.mark.parametrize("has_all", [True, False])
+def test_a_receipt_of_a_store_with_many_columns_tells_what_it_told(path, has_all):
+    can_be_missing = {
+        "channel",
+        "code",
+        "network",
+        "recipient",
+        "sender",
+        "client_ref",
+        "price",
+        "currency",
+        "segments",
+    }
+    can_be_missing |= {"occurred_us", "pushed_us", "api_key", "more"}
+    said = SAID if has_all else SAID | dict.fromkeys(can_be_missing)
+    with closing(
+        open_file(path, application_id=APPLICATION_ID, migrations=migrations()[:3], synchronous="normal")
+    ) as db:
+        db.execute(
+            "INSERT INTO message (id, generation, key, account, message_id, outcome, status, provider_status, api, "
+            "conflict, verified, receipts, seen_us) VALUES "
+            "(1, 0, ?, 'default', 'm', 'failed', 'failed', 'failed', 'sms', 0, 1, 1, 1)",
+            (_hash("m"),),
+        )
+        names = ", ".join(said)
+        db.execute(f"INSERT INTO receipt ({names}) VALUES ({','.join('?' * len(said))})", tuple(said.values()))  # noqa: S608 - ours
+
+    with closing(SqliteStore(path)) as store:
+        ((kept,),) = (known.facts.values() for known in store.load([("default", "m")]).values())
+    receipt = Receipt(
+        api=Api.SMS,
+        message_id="m",
+        channel=said["channel"],
+        status=Status.FAILED,
+        provider_status=said["provider_status"],
+        to=said["recipient"],
+        sender=said["sender"],
+        network=said["network"],
+        code=said["code"],
+        detail="\u00fc" if has_all else None,
+        client_ref=said["client_ref"],
+        occurred_at=moment(-1) if has_all else None,
+        pushed_at=moment(2**53 + 1) if has_all else None,
+        zone_assumed=True,
+        price=Decimal("0.00000001") if has_all else None,
+        currency=said["currency"],
+        segments=said["segments"],
+        segment_receipts=(Segment(provider_status="x"),) if has_all else (),
+        workflow=Workflow(workflow_id="w") if has_all else None,
+        api_key=said["api_key"],
+        verified=True,
+    )
+    fact = Fact(receipt=receipt, key=b"k" * 16, received_at=moment(SAID["received_us"]), copies=2)
+    assert kept == Kept(row=3, position=7, first_position=6, fact=fact)
+
+
+def test_messages_of_a_store_with_great_generations_are_found(path):
+    names = {1: "a", 2**16 - 1: "b", 2**16: "c", 2**20: "d", 2**20 + 2**16: "e"}
+    with closing(
+        open_file(path, application_id=APPLICATION_ID, migrations=migrations()[:3], synchronous="normal")
+    ) as db:
+        for row, name in names.items():
+            db.execute(
+                "INSERT INTO message (id, generation, key, account, message_id, outcome, status, provider_status, api, "
+                "conflict, verified, receipts, seen_us, client_ref) VALUES "
+                "(?, ?, ?, 'default', ?, 'delivered', 'delivered', 'delivered', 'sms', 0, 1, 1, 1, ?)",
+                (row, row >> 20, _hash(name), name, f"ref-{name}"),
+            )
+        db.execute("INSERT INTO generation_filter VALUES (0, zeroblob(2097152))")
+
+    with closing(SqliteStore(path)) as store, closing(SqliteReader(path)) as reader:
+        known = store.load([("default", name) for name in [*names.values(), "unknown"]])
+        assert {key[1]: each.row for key, each in known.items()} == {name: row for row, name in names.items()}
+        for name in names.values():
+            assert [each.message_id for each in reader.find(name, limit=5)] == [name]
+            assert [each.message_id for each in reader.find(f"ref-{name}", limit=5)] == [name]
 
 
 def test_what_is_settled_is_in_the_file_even_when_its_log_is_lost(tmp_path, path):

@@ -119,7 +119,7 @@ class Source(StrEnum):
     SENT = "sent"
 
 
-class Fact(msgspec.Struct, frozen=True, kw_only=True):
+class Fact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One receipt as it is kept for a message: what was said, by whom, when we first heard it."""
 
     receipt: Receipt
@@ -129,7 +129,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     copies: int = 1
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True):
+class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What became of one message: the join of its facts.
 
     `receipts` counts distinct receipts. `first_at` and `final_at` are when we heard the first
@@ -176,10 +176,10 @@ def receipt_key(account: str, receipt: Receipt) -> bytes:
 
     Vonage gives no id for an event; so: API, account, message id, status, code, provider's time.
     """
-    time = "" if receipt.occurred_at is None else shared_microseconds(receipt.occurred_at)
-    told = f"{receipt.api}\0{account}\0{receipt.message_id}\0{receipt.provider_status}\0{receipt.code or ''}\0{time}"
+    time = "" if receipt.occurred_at is None else str(shared_microseconds(receipt.occurred_at))
     # No part has a NUL in it (see `text_of`), so no two receipts tell the same.
-    return hashlib.blake2b(told.encode(errors="surrogatepass"), digest_size=16).digest()
+    told = "\0".join((receipt.api, account, receipt.message_id, receipt.provider_status, receipt.code or "", time))
+    return hashlib.blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def inbound_key(account: str, inbound: Inbound) -> bytes:

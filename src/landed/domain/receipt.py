@@ -73,7 +73,7 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True):
     items_total: str | None = None
 
 
-class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What Vonage said of one message at one moment.
 
     Ids and references are opaque text in the sender's letter case. Datetimes are aware and UTC.
@@ -81,6 +81,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     parts. `occurred_at` is the provider's time: the Messages API's `timestamp`, the SMS API's
     `scts` (minutes only). `pushed_at` is when Vonage began to push an SMS API receipt, which
     changes on a retry. `zone_assumed` says that a time came without a zone and was taken as UTC.
+
+    Nothing in it leads back to itself, so Python's collector need not follow each of very many.
     """
 
     api: Api

@@ -37,7 +37,7 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, 
     accepted_by: str = ""
 
 
-class KeptRequest(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="request"):
+class KeptRequest(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False, tag="request"):
     """A `RequestRecord` read back for its meaning: its headers stay encoded, since no fact comes from them."""
 
     id: bytes

@@ -20,7 +20,7 @@ MessageKey = tuple[str, str]
 """Account and message id."""
 
 
-class Kept(msgspec.Struct):
+class Kept(msgspec.Struct, gc=False):
     """A fact and where it stands: its row, the journal record that said it, and the first that did."""
 
     row: int

@@ -1,14 +1,15 @@
 -- name: messages_by_key
-SELECT {message_columns} FROM message WHERE generation = :generation AND key IN (SELECT value FROM json_each(:keys));
+SELECT {message_columns} FROM message
+WHERE generation IN (SELECT value FROM json_each(:generations)) AND key IN (SELECT value FROM json_each(:keys));
 
--- name: keys_of_generation
-SELECT key FROM message WHERE generation = :generation;
+-- name: keys_of_era
+SELECT key FROM message WHERE generation >= :first AND generation < :behind;
 
 -- name: filter
-SELECT bits FROM generation_filter WHERE generation = :generation;
+SELECT bits FROM era_filter WHERE era = :era;
 
 -- name: save_filter
-INSERT OR REPLACE INTO generation_filter VALUES (:generation, :bits);
+INSERT OR REPLACE INTO era_filter VALUES (:era, :bits);
 
 -- name: receipts_by_message
 SELECT {receipt_columns} FROM receipt WHERE message IN (SELECT value FROM json_each(:messages));
@@ -64,7 +65,8 @@ WHERE seen_us >= :since AND seen_us < :until AND (seen_us, id) < (:before_us, :b
 ORDER BY seen_us DESC, id DESC LIMIT :limit;
 
 -- name: messages_by_id
-SELECT {message_columns} FROM message WHERE generation = :generation AND key = :key AND message_id = :message_id
+SELECT {message_columns} FROM message
+WHERE generation IN (SELECT value FROM json_each(:generations)) AND key = :key AND message_id = :message_id
 ORDER BY id DESC;
 
 -- name: messages_by_client_ref

@@ -2,21 +2,21 @@
 
 Statements take many rows at once: beside a busy thread, row-by-row execution lets go of Python's
 lock at each row and falls to a hundredth of its rate (measured). Messages are looked up by a 64-bit
-hash within *generations* of 2^20 messages, newest first, so that the random keys of new messages
-touch a bounded part of the index however much is stored. What a full generation may have is known by its
-*filter*, a bit for each key, so that a new message is looked for in the newest generation alone.
+hash within *generations* of 2^16 messages, newest first, so that the random keys of new messages
+touch a few hundred pages of the index however much is stored. What sixteen generations, an *era*, may have
+is known by their sieve, which is in memory, so that a new message is hardly ever looked for at all.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
 from functools import cache, lru_cache
 from importlib.resources import files
-from itertools import chain
+from itertools import chain, groupby, islice, starmap
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +30,20 @@ from landed.errors import FoldStopped, StoreUnable
 from landed.journal import Retired
 from landed.sqlite import is_unable, open_file, open_to_read, writing
 from landed.store import Changes, Filter, First, Kept, KeptInbound, Known, MessageKey, Progress, Sealed, Tally
+from landed.store.sieve import Sieve, Sought
 
 FILE = "store.db"
 APPLICATION_ID = 0x6C6E6473
-GENERATION_BITS = 20
-# Sixteen bits a message: one in sixteen that is not there is looked for in vain.
-FILTER_BITS_A_MESSAGE = 16
-ROWS_A_STATEMENT = 64
+GENERATION_BITS = 16
+ERA_BITS = 4
+ROWS_A_STATEMENT = 256
 # Bigger than SQLite's own 1,000, since each batch touches many pages; bounded, since it stalls.
 WAL_PAGES_MAX = 4_096
 # Room for the part of the index that new messages fall into, a generation of random keys.
 CACHE_KIB = 64 * 1024
 # A batch's messages are looked for and then written.
 HASHES_REMEMBERED_MAX = 8_192
-VIEWS = ("message", "receipt", "inbound", "unreadable", "fold", "generation_filter")
+VIEWS = ("message", "receipt", "inbound", "unreadable", "fold", "era_filter")
 
 # What is known by retired records alone: each receipt that they were the first to tell, and its message.
 CARRY = (
@@ -70,11 +70,7 @@ MESSAGE_COLUMNS = (
     "client_ref, network, code, conflict, verified, receipts, seen_us, sent_us, first_us, final_us, price, currency, "
     "segments"
 )
-RECEIPT_COLUMNS = (
-    "id, message, key, position, source, copies, received_us, api, channel, status, provider_status, code, network, "
-    "recipient, sender, client_ref, occurred_us, pushed_us, zone_assumed, price, currency, segments, api_key, "
-    "verified, stale, more, first_position"
-)
+RECEIPT_COLUMNS = "id, message, key, position, source, copies, received_us, told, first_position"
 INBOUND_COLUMNS = (
     "key, position, copies, received_us, account, message_id, api, channel, message_type, text, recipient, sender, "
     "occurred_us, zone_assumed, api_key, verified, stale, first_position"
@@ -84,7 +80,7 @@ Row = tuple[Any, ...]
 
 
 class _More(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The seldom fields of a receipt, as JSON in one column."""
+    """The seldom fields of a receipt, as JSON."""
 
     detail: str | None = None
     segments: tuple[Segment, ...] = ()
@@ -93,6 +89,10 @@ class _More(msgspec.Struct, frozen=True, omit_defaults=True):
 
 _more = msgspec.json.Decoder(_More)
 _NOTHING_MORE = _More()
+
+_packed = msgspec.msgpack.Encoder().encode
+# By the type that SQLite gives: what an older landed wrote in columns became JSON when it was brought forward.
+_UNPACKED: Mapping[type, Callable[[Any], list[Any]]] = {bytes: msgspec.msgpack.decode, str: msgspec.json.decode}
 
 
 class SqliteStore:
@@ -105,7 +105,8 @@ class SqliteStore:
         self._db.wal_autocheckpoint(WAL_PAGES_MAX)
         self._db.pragma("cache_size", -CACHE_KIB)
         self._sql = queries()
-        self._filters: dict[int, bytes] = {}
+        self._sieves: dict[int, Sieve] = {}
+        self._sieves_kept: set[int] = set()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -130,27 +131,28 @@ class SqliteStore:
             )
         return progress
 
-    def load(self, keys: Collection[MessageKey]) -> dict[MessageKey, Known]:
+    def load(self, several: Collection[MessageKey]) -> dict[MessageKey, Known]:
         """What is known of these messages, facts and all."""
-        wanted = set(keys)
+        keys = set(several)
         known: dict[MessageKey, Known] = {}
         by_row: dict[int, MessageKey] = {}
         newest = self._newest_message() >> GENERATION_BITS
-        for generation in range(newest, -1, -1):
-            hashes = {_hash(message_id) for _, message_id in wanted}
-            if generation < newest:
-                hashes = _possible(self._filter(generation), hashes)
-            if not hashes:
-                continue
-            query = self._sql["messages_by_key"]
-            for row in self._db.execute(query, {"generation": generation, "keys": _array(hashes)}):
-                key = (row[3], row[4])
-                if key in wanted:
-                    wanted.discard(key)
-                    by_row[row[0]] = key
-                    known[key] = Known(row=row[0], facts={})
-            if not wanted:
-                break
+        sought = Sought({_hash(message_id) for _, message_id in keys}, 1 << (GENERATION_BITS + ERA_BITS))
+        for era in range(newest >> ERA_BITS, -1, -1):
+            possible = self._sieve(era, newest >> ERA_BITS).passing(sought)
+            for generations in _stretches(era, newest) if possible else ():
+                wanted = {"generations": _array(generations), "keys": _array(possible)}
+                found = 0
+                for row in self._db.execute(self._sql["messages_by_key"], wanted):
+                    key = (row[3], row[4])
+                    if key in keys:
+                        by_row[row[0]] = key
+                        known[key] = Known(row=row[0], facts={})
+                        found += 1
+                if found:
+                    possible = list({_hash(message_id) for _, message_id in keys - known.keys()}.intersection(possible))
+                if not possible:
+                    break
         query = self._sql["receipts_by_message"]
         for row in self._db.execute(query, {"messages": _array(by_row)}):
             key = by_row[row[1]]
@@ -171,14 +173,14 @@ class SqliteStore:
 
     def save(self, changes: Changes, *, epoch: str, before: int, position: int, at: datetime) -> Progress:
         """Write the changes and move the position from `before`; FoldStopped when it is not there."""
-        self._insert("save_messages", [_message_row_of_first(first) for first in changes.firsts])
-        self._insert("save_receipts", [_receipt_row_of_first(first) for first in changes.firsts])
-        self._insert("save_messages", [_message_row(row, message) for row, message in changes.messages])
-        self._insert("save_receipts", [_receipt_row(message, kept) for message, kept in changes.facts])
-        self._insert("save_inbound", [_inbound_row(kept) for kept in changes.inbound])
-        self._insert(
-            "save_unreadable", [(position, microseconds(at), reason) for position, at, reason in changes.unreadable]
-        )
+        self._insert("save_messages", map(_message_row_of_first, changes.firsts))
+        self._insert("save_receipts", map(_receipt_row_of_first, changes.firsts))
+        self._insert("save_messages", starmap(_message_row, changes.messages))
+        self._insert("save_receipts", starmap(_receipt_row, changes.facts))
+        self._insert("save_inbound", map(_inbound_row, changes.inbound))
+        self._insert("save_unreadable", starmap(_unreadable_row, changes.unreadable))
+        self._sift((first.message_row, first.receipt.message_id) for first in changes.firsts)
+        self._sift((row, message.message_id) for row, message in changes.messages)
         moved = {"epoch": epoch, "before": before, "position": position, "at_us": microseconds(at)}
         row = self._db.execute(self._sql["move_progress"], moved | msgspec.structs.asdict(changes.tally)).get
         if row is None:
@@ -249,20 +251,34 @@ class SqliteStore:
         newest: int = self._db.execute(self._sql["newest"]).get[0]
         return newest
 
-    def _filter(self, generation: int) -> bytes:
-        """The filter of a generation that is full; made once."""
-        bits = self._filters.get(generation) or self._db.execute(self._sql["filter"], {"generation": generation}).get
-        if bits is None:
-            keys = self._db.execute(self._sql["keys_of_generation"], {"generation": generation})
-            bits = _filter_of(key for (key,) in keys)
-            self._db.execute(self._sql["save_filter"], {"generation": generation, "bits": bits})
-        self._filters[generation] = bits
-        return bits
+    def _sieve(self, era: int, newest: int) -> Sieve:
+        """The sieve of an era; that of one that is full is kept, since it will not change any more."""
+        sieve = self._sieves.get(era)
+        if sieve is None:
+            bits = self._db.execute(self._sql["filter"], {"era": era}).get
+            sieve = self._sieves[era] = Sieve(1 << (GENERATION_BITS + ERA_BITS), bits)
+            if bits is None:
+                first = era << ERA_BITS
+                generations = {"first": first, "behind": first + (1 << ERA_BITS)}
+                sieve.add([key for (key,) in self._db.execute(self._sql["keys_of_era"], generations)])
+            else:
+                self._sieves_kept.add(era)
+        if era < newest and era not in self._sieves_kept:
+            self._db.execute(self._sql["save_filter"], {"era": era, "bits": sieve.to_bytes()})
+            self._sieves_kept.add(era)
+        return sieve
 
-    def _insert(self, name: str, rows: Sequence[Row]) -> None:
-        for start in range(0, len(rows), ROWS_A_STATEMENT):
-            part = rows[start : start + ROWS_A_STATEMENT]
-            self._db.execute(_many_rows(name, len(part), len(part[0])), tuple(chain.from_iterable(part)))
+    def _sift(self, messages: Iterable[tuple[int, str]]) -> None:
+        """Let new messages pass; if they are not written after all, they will be looked for in vain."""
+        for era, several in groupby(messages, lambda message: message[0] >> (GENERATION_BITS + ERA_BITS)):
+            if era in self._sieves:
+                self._sieves[era].add([_hash(message_id) for _, message_id in several])
+
+    def _insert(self, name: str, rows: Iterable[Row]) -> None:
+        # Rows are made as they are bound: thousands at a time would have Python's collector at work.
+        rows = iter(rows)
+        while values := tuple(chain.from_iterable(islice(rows, ROWS_A_STATEMENT))):
+            self._db.execute(_many_rows(name, len(values)), values)
 
 
 class SqliteReader:
@@ -337,11 +353,9 @@ class SqliteReader:
         return range(newest >> GENERATION_BITS, -1, -1)
 
     def _rows_by_id(self, message_id: str) -> list[Row]:
-        rows: list[Row] = []
-        for generation in self._generations():
-            values = {"generation": generation, "key": _hash(message_id), "message_id": message_id}
-            rows += self._db.execute(self._sql["messages_by_id"], values)
-        return rows
+        generations = _array(self._generations())
+        values = {"generations": generations, "key": _hash(message_id), "message_id": message_id}
+        return list(self._db.execute(self._sql["messages_by_id"], values))
 
 
 @cache
@@ -370,9 +384,11 @@ def queries() -> Mapping[str, str]:
 
 
 @cache
-def _many_rows(name: str, rows: int, columns: int) -> str:
+def _many_rows(name: str, values: int) -> str:
+    sql = queries()[name]
+    columns = sql.partition("VALUES {rows}")[0].count(",") + 1
     row = "(" + ",".join("?" * columns) + ")"
-    return queries()[name].replace("{rows}", ",".join([row] * rows))
+    return sql.replace("{rows}", ",".join([row] * (values // columns)))
 
 
 def _progress(db: apsw.Connection) -> Progress | None:
@@ -392,18 +408,13 @@ def _hash(message_id: str) -> int:
     return int.from_bytes(digest, "big", signed=True)
 
 
-def _filter_of(keys: Iterable[int]) -> bytes:
-    bits = bytearray(FILTER_BITS_A_MESSAGE << GENERATION_BITS >> 3)
-    mask = len(bits) - 1
-    for key in keys:
-        bits[key >> 3 & mask] |= 1 << (key & 7)
-    return bytes(bits)
-
-
-def _possible(bits: bytes, keys: Iterable[int]) -> set[int]:
-    """The keys that a generation with this filter may have; all that it has are among them."""
-    mask = len(bits) - 1
-    return {key for key in keys if bits[key >> 3 & mask] >> (key & 7) & 1}
+def _stretches(era: int, newest: int) -> Iterator[Sequence[int]]:
+    """The generations of an era, as they are looked into together: first the two newest of all, then the rest."""
+    first, behind = era << ERA_BITS, min((era + 1) << ERA_BITS, newest + 1)
+    # Most messages that are known are of the last minutes.
+    between = max(first, newest - 1) if behind > newest else behind
+    yield range(between, behind)
+    yield range(first, between)
 
 
 def _array(values: Iterable[int]) -> str:
@@ -419,7 +430,11 @@ def _time(us: int | None) -> datetime | None:
 
 
 def _text(price: Decimal | None) -> str | None:
-    return None if price is None else format(price, "f")
+    if price is None:
+        return None
+    # At a third of the cost of `format`, which seldom says anything else.
+    text = str(price)
+    return format(price, "f") if "E" in text else text
 
 
 def _price(text: str | None) -> Decimal | None:
@@ -519,16 +534,16 @@ def _message(row: Row) -> Message:
 def _receipt_row(message: int, kept: Kept) -> Row:
     fact = kept.fact
     said = (kept.row, message, fact.key, kept.position, fact.source, fact.copies, microseconds(fact.received_at))
-    return (*said, *_receipt_columns(fact.receipt), kept.first_position)
+    return (*said, _told(fact.receipt), kept.first_position)
 
 
 def _receipt_row_of_first(first: First) -> Row:
     said = (first.receipt_row, first.message_row, first.key, first.position, Source.WEBHOOK, 1, first.received_us)
-    return (*said, *_receipt_columns(first.receipt), first.position)
+    return (*said, _told(first.receipt), first.position)
 
 
-def _receipt_columns(receipt: Receipt) -> Row:
-    return (
+def _told(receipt: Receipt) -> bytes:
+    told = (
         receipt.api,
         receipt.channel,
         receipt.status,
@@ -549,6 +564,7 @@ def _receipt_columns(receipt: Receipt) -> Row:
         receipt.stale,
         _seldom(receipt),
     )
+    return _packed(told)
 
 
 def _seldom(receipt: Receipt) -> str | None:
@@ -558,33 +574,38 @@ def _seldom(receipt: Receipt) -> str | None:
 
 
 def _kept(row: Row, message_id: str) -> Kept:
-    more = _NOTHING_MORE if row[25] is None else _more.decode(row[25])
+    told = _UNPACKED[type(row[7])](row[7])
+    more = _NOTHING_MORE if told[18] is None else _more.decode(told[18])
     receipt = Receipt(
-        api=Api(row[7]),
+        api=Api(told[0]),
         message_id=message_id,
-        channel=row[8],
-        status=Status(row[9]),
-        provider_status=row[10],
-        code=row[11],
-        network=row[12],
-        to=row[13],
-        sender=row[14],
-        client_ref=row[15],
-        occurred_at=_time(row[16]),
-        pushed_at=_time(row[17]),
-        zone_assumed=bool(row[18]),
-        price=_price(row[19]),
-        currency=row[20],
-        segments=row[21],
-        api_key=row[22],
-        verified=bool(row[23]),
-        stale=bool(row[24]),
+        channel=told[1],
+        status=Status(told[2]),
+        provider_status=told[3],
+        code=told[4],
+        network=told[5],
+        to=told[6],
+        sender=told[7],
+        client_ref=told[8],
+        occurred_at=_time(told[9]),
+        pushed_at=_time(told[10]),
+        zone_assumed=bool(told[11]),
+        price=_price(told[12]),
+        currency=told[13],
+        segments=told[14],
+        api_key=told[15],
+        verified=bool(told[16]),
+        stale=bool(told[17]),
         detail=more.detail,
         segment_receipts=more.segments,
         workflow=more.workflow,
     )
     fact = Fact(receipt=receipt, key=row[2], received_at=moment(row[6]), source=Source(row[4]), copies=row[5])
-    return Kept(row=row[0], position=row[3], first_position=row[26], fact=fact)
+    return Kept(row=row[0], position=row[3], first_position=row[8], fact=fact)
+
+
+def _unreadable_row(position: int, at: datetime, reason: str) -> Row:
+    return (position, microseconds(at), reason)
 
 
 def _inbound_row(kept: KeptInbound) -> Row:

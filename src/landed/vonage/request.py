@@ -21,7 +21,7 @@ DECIMAL_DIGITS_MAX = 40
 BLANKS = b" \t\r\n"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # As numbers: looking for bytes in bytes tries to make a number of them first, at ten times the cost (measured).
-PERCENT, PLUS = b"%+"
+PERCENT, PLUS, BACKSLASH = b"%+\\"
 
 Pairs = list[tuple[bytes, bytes]]
 

@@ -11,7 +11,7 @@ from typing import Protocol
 from landed.domain.receipt import Receipt
 from landed.vonage.messages import usual_status
 from landed.vonage.parse import MESSAGE_ID_CHARACTERS_MAX
-from landed.vonage.request import BRACKETS_MAX
+from landed.vonage.request import BACKSLASH, BRACKETS_MAX
 from landed.vonage.signing import Coverage, Trust
 from landed.vonage.sms import usual_receipt
 
@@ -42,4 +42,4 @@ def read_usual(request: Parameters, trust: Trust) -> Receipt | None:
 
 def _has_one_reading(body: bytes) -> bool:
     """Whether no text in this JSON stands for another: an escape may be a NUL or half a character."""
-    return b"\\" not in body and body.count(b"{") + body.count(b"[") <= BRACKETS_MAX
+    return BACKSLASH not in body and body.count(b"{") + body.count(b"[") <= BRACKETS_MAX

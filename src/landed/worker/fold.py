@@ -159,7 +159,10 @@ class _Batch:
             self._changes.unreadable.append((position, moment(record.received_us), facts.reason))
             self._tell(Folded(position=position, record=record, facts=(), new=True, unreadable=str(facts)))
             return
-        is_new = True in [self._take_fact(position, record, fact) for fact in facts]
+        if len(facts) == 1:
+            is_new = self._take_fact(position, record, facts[0])
+        else:
+            is_new = True in [self._take_fact(position, record, fact) for fact in facts]
         if is_new:
             tally.folded += 1
         else:
