@@ -50,10 +50,12 @@ events {{ worker_connections 1024; }}
 http {{ access_log off; client_body_temp_path {directory}; server {{ listen {host}:{port}; return 204; }} }}
 """
 
+# Without Lua's collector: it would go through all requests again and again, and take most of a core for it.
 WRK = """
-local requests, turn = {}, 0
-for line in io.lines("%s") do requests[#requests + 1] = (line:gsub("\\1", "\\r\\n")) end
-request = function() turn = turn %% #requests + 1; return requests[turn] end
+local requests, count, turn = {}, 0, 0
+for line in io.lines("%s") do count = count + 1; requests[count] = (line:gsub("\\1", "\\r\\n")) end
+collectgarbage("stop")
+request = function() turn = turn %% count + 1; return requests[turn] end
 """
 
 
