@@ -26,10 +26,10 @@ import structlog
 
 from landed.errors import JournalBroken
 from landed.gate.judge import ANSWERS, METHODS, Judge, Keep, Verdict, normal
-from landed.gate.keeper import CUT_BYTES, Keeper
+from landed.gate.keeper import CUT_BYTES, Judged, Keeper
 from landed.gate.meter import HEALTH, UNJUDGED
-from landed.gate.plain import HOST, PlainReader
-from landed.journal.record import RequestRecord
+from landed.gate.plain import HOST, Plain, PlainReader
+from landed.gate.short import ShortWay
 from landed.settings import Limits
 from landed.vonage.request import Request
 
@@ -99,13 +99,12 @@ class Gate:
         self.buffered_bytes = 0
         self.stopping = False
         self._keeper = keeper
-        self._judge = judge
         self._broken = broken
         self._path_prefix = path_prefix
+        self.judge_by(judge)
         self.loop = asyncio.get_running_loop()
         # What waits for the next commit, and who for its answer.
-        self._verdicts: list[Verdict] = []
-        self._records: list[RequestRecord] = []
+        self._batch: list[Judged] = []
         self._waiting: list[Exchange] = []
         self._waiting_bytes = 0
         self._is_broken = False
@@ -117,15 +116,28 @@ class Gate:
     def judge_by(self, judge: Judge) -> None:
         """Judge by other secrets and another policy from now on."""
         self._judge = judge
+        self._short = ShortWay(judge, self._keeper, self._path)
 
     def protocol(self) -> Connection:
         """A protocol for one new connection."""
         return Connection(self)
 
+    def route_plain(self, plain: Plain, exchange: Exchange) -> None:
+        """Answer a plain request, the usual ones the short way."""
+        if len(self._waiting) < self.limits.in_flight_max:
+            judged = self._short.judged(plain, time.time_ns() // 1_000, exchange.connection.peer)
+            if judged is not None:
+                self._keep(judged, len(judged.record), exchange)
+                return
+        request = Request(
+            method=plain.method, path=plain.path, query=plain.query, headers=plain.headers, body=plain.body
+        )
+        self.route(request, exchange)
+
     def route(self, request: Request, exchange: Exchange) -> None:
         """Answer a whole request, now or after the next commit."""
         if request.path not in ANSWERS or self._path_prefix:
-            request = msgspec.structs.replace(request, path=self._path(request))
+            request = msgspec.structs.replace(request, path=self._path(request.path))
             if request.path not in ANSWERS:
                 self._answer_elsewhere(request, exchange)
                 return
@@ -139,7 +151,7 @@ class Gate:
 
     def route_cut(self, request: Request, exchange: Exchange) -> None:
         """Answer a request whose body is over the limit; this much of it came."""
-        request = msgspec.structs.replace(request, path=self._path(request))
+        request = msgspec.structs.replace(request, path=self._path(request.path))
         if request.path not in ANSWERS or request.method not in METHODS:
             self.answer(exchange, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         elif len(self._waiting) >= self.limits.in_flight_max:
@@ -192,9 +204,9 @@ class Gate:
         for _ in range(2):
             await asyncio.sleep(0)
 
-    def _path(self, request: Request) -> str:
-        """The request's path as we call it; none when it lies elsewhere than behind our prefix."""
-        path = normal(request.path)
+    def _path(self, asked: str) -> str:
+        """A request's path as we call it; none when it lies elsewhere than behind our prefix."""
+        path = normal(asked)
         return path.removeprefix(self._path_prefix) if path.startswith(self._path_prefix + "/") else ""
 
     def _settle(self, request: Request, given: Verdict, now_us: int, exchange: Exchange) -> None:
@@ -206,12 +218,16 @@ class Gate:
             if verdict.keep is Keep.NOTHING:
                 self.answer(exchange, verdict.answer, verdict.reason)
                 return
+        judged = self._keeper.judged(request, verdict, now_us, exchange.connection.peer)
+        self._keep(judged, RECORD_BYTES + len(request.query) + len(request.body), exchange)
+
+    def _keep(self, judged: Judged, size: int, exchange: Exchange) -> None:
+        """Let it wait for the next commit."""
         if not self._waiting:
             self.loop.call_soon(self._gather, 0, self.loop.time() + GATHER_SECONDS_MAX)
-        self._verdicts.append(verdict)
-        self._records.append(self._keeper.record_of(request, verdict, now_us, exchange.connection.peer))
+        self._batch.append(judged)
         self._waiting.append(exchange)
-        self._waiting_bytes += RECORD_BYTES + len(request.query) + len(request.body)
+        self._waiting_bytes += size
         if self._waiting_bytes > COMMIT_BYTES_MAX:
             self._commit()
 
@@ -228,26 +244,26 @@ class Gate:
             self._commit()
 
     def _commit(self) -> None:
-        verdicts, records, waiting = self._verdicts, self._records, self._waiting
+        batch, waiting = self._batch, self._waiting
         if not waiting:
             return
-        self._verdicts, self._records, self._waiting, self._waiting_bytes = [], [], [], 0
-        answers = self._durable(verdicts, records)
+        self._batch, self._waiting, self._waiting_bytes = [], [], 0
+        answers = self._durable(batch)
         for exchange, status in zip(waiting, answers, strict=True):
             exchange.status = status
         for connection in dict.fromkeys([exchange.connection for exchange in waiting]):
             connection.flush()
-        self._keeper.note(verdicts, answers)
-        came_us = [record.at_us for record in records]
+        self._keeper.note(batch, answers)
+        verdicts, came_us = [each.verdict for each in batch], [each.at_us for each in batch]
         self._keeper.meter.answered(verdicts, answers, came_us, time.time_ns() // 1_000)
 
-    def _durable(self, verdicts: list[Verdict], records: list[RequestRecord]) -> list[HTTPStatus]:
+    def _durable(self, batch: list[Judged]) -> list[HTTPStatus]:
         if not self._is_broken:
             try:
-                return self._keeper.commit(verdicts, records)
+                return self._keeper.commit(batch)
             except JournalBroken as error:
                 self._break(error)
-        return [HTTPStatus.SERVICE_UNAVAILABLE] * len(records)
+        return [HTTPStatus.SERVICE_UNAVAILABLE] * len(batch)
 
     def _break(self, error: JournalBroken) -> None:
         # Whether the bytes are on disk cannot be known: no 2xx, and never another try.
@@ -358,9 +374,9 @@ class Connection(asyncio.Protocol):
         if self._ending:
             return
         if not self._in_message and not self._held and len(data) <= PIECE_BYTES_MAX:
-            request = self._gate.plain.read(data)
-            if request is not None:
-                self._take(request, last=False)
+            plain = self._gate.plain.read(data)
+            if plain is not None:
+                self._gate.route_plain(plain, self._exchange(plain.method, last=False))
                 return
         self._parse(data[:PIECE_BYTES_MAX])
         if len(data) > PIECE_BYTES_MAX and not self._ending:
@@ -439,7 +455,7 @@ class Connection(asyncio.Protocol):
         last = self._ending = self._version != "1.1" or not self._parser.should_keep_alive()
         request = self._request(method)
         self._forget()
-        self._take(request, last=last)
+        self._gate.route(request, self._exchange(method, last=last))
 
     # What the gate asks.
 
@@ -490,13 +506,13 @@ class Connection(asyncio.Protocol):
 
     # Within.
 
-    def _take(self, request: Request, *, last: bool) -> None:
-        """Let a whole request have its answer, in its turn."""
+    def _exchange(self, method: str, *, last: bool) -> Exchange:
+        """The place of a whole request in the order of answers."""
         self._requests += 1
         self._deadline = self._gate.loop.time() + self._limits.idle_seconds_max
-        exchange = Exchange(self, head=request.method == "HEAD", last=last)
+        exchange = Exchange(self, head=method == "HEAD", last=last)
         self._exchanges.append(exchange)
-        self._gate.route(request, exchange)
+        return exchange
 
     def _hold(self, rest: bytes) -> None:
         self._held = rest

@@ -104,9 +104,10 @@ class Judge:
     """Gives the verdict on requests to one of the webhook paths."""
 
     def __init__(self, keyring: Keyring, windows: Windows | None = None, policy: Policy | None = None) -> None:
-        self._keyring = keyring
-        self._windows = windows or Windows()
+        self.keyring = keyring
+        self.windows = windows or Windows()
         self._policy = policy or Policy()
+        self.networks = self._policy.networks
         rate = self._policy.unverified_per_second_max if keyring.has_secrets else None
         self._allowance = None if rate is None else _Allowance(rate, self._policy.unverified_burst_max)
         self.checks = keyring.has_secrets
@@ -147,17 +148,17 @@ class Judge:
 
     def _verdict(self, request: Request, now_us: int, peer: str) -> Verdict:
         answer = ANSWERS[request.path]
-        if self._policy.networks and not self.is_listed(request, peer):
+        if self.networks and not self.is_listed(request, peer):
             return _suspect("address")
-        if not self._keyring.has_secrets:
+        if not self.keyring.has_secrets:
             return self._unsigned(request, answer)
         try:
-            authenticated = authenticate(request, self._keyring, self._windows)
+            authenticated = authenticate(request, self.keyring, self.windows)
         except BadSignature as bad:
             return _suspect(bad.reason)
         if authenticated is not None:
             signed, coverage = authenticated
-            stale = signed.is_stale(now_us / MICROSECONDS_A_SECOND, self._windows.ahead_seconds)
+            stale = signed.is_stale(now_us / MICROSECONDS_A_SECOND, self.windows.ahead_seconds)
             # Not by the coverage itself: a member of an enumeration is hashed by Python code.
             key = (coverage is _BODY, stale, signed.api_key)
             trust = self._trusts.get(key) or self._trust(key, coverage)
@@ -183,7 +184,7 @@ class Judge:
         return Verdict(answer=HTTPStatus.SERVICE_UNAVAILABLE, keep=Keep.NOTHING, reason="rate")
 
     def _unsigned(self, request: Request, answer: HTTPStatus) -> Verdict:
-        account = self._keyring.name_of(named_api_key(request) if self._has_keys else None)
+        account = self.keyring.name_of(named_api_key(request) if self._has_keys else None)
         if account is None:
             return _suspect("account")
         return Verdict(answer=answer, keep=Keep.JOURNAL, account=account)

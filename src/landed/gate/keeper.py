@@ -38,11 +38,19 @@ LOOK_SECONDS = 1.0
 SAY_SECONDS = 60.0
 
 _COVERAGES = {coverage: coverage.value for coverage in Coverage}
-# A member of an enumeration costs more to look up than a name.
-_QUARANTINE = Keep.QUARANTINE
 _MESSAGE_ID_NAMES = frozenset(name.encode() for name in MESSAGE_ID_NAMES)
 
 log = structlog.get_logger("landed.gate")
+
+
+class Judged(msgspec.Struct, gc=False):
+    """A request with its verdict, on its way to the disk: as a record of the journal, or as a suspect."""
+
+    verdict: Verdict
+    at_us: int
+    signature: bytes
+    record: bytes
+    suspect: Suspect | None = None
 
 
 class Keeper:
@@ -61,8 +69,8 @@ class Keeper:
         self._disk = disk
         self.meter = meter or Meter()
         self.meter.count_for(journal.epoch)
-        self._seen = Seen(copies_max=limits.copies_max, signatures_max=limits.signatures_max)
-        self._ids = Ids()
+        self.seen = Seen(copies_max=limits.copies_max, signatures_max=limits.signatures_max)
+        self.ids = Ids()
         self._was_able = True
         self._has_room = self._has_room_for_unverified = True
         self._look_at = 0.0
@@ -96,17 +104,17 @@ class Keeper:
         `checks` says whether signatures are checked at all: only then is there anything to spare the disk for.
         """
         if given.signature:
-            if self._seen.is_kept_often_enough(given.signature):
+            if self.seen.is_kept_often_enough(given.signature):
                 return msgspec.structs.replace(given, keep=Keep.NOTHING, reason=REPEATED)
         elif checks and given.keep is not Keep.NOTHING and self.look() and not self._has_room_for_unverified:
             return Verdict(answer=HTTPStatus.SERVICE_UNAVAILABLE, keep=Keep.NOTHING, reason=SPARED)
         return given
 
-    def record_of(self, request: Request, verdict: Verdict, now_us: int, peer: str) -> RequestRecord:
-        """The record of a request that came now from `peer`; of a body over the limit, its beginning."""
+    def judged(self, request: Request, verdict: Verdict, now_us: int, peer: str) -> Judged:
+        """A request that came now from `peer`, to be kept as its verdict says; of too large a body its beginning."""
         trust = verdict.trust
-        return RequestRecord(
-            id=self._ids.next(),
+        record = RequestRecord(
+            id=self.ids.next(),
             at_us=now_us,
             received_us=now_us,
             account=verdict.account,
@@ -123,55 +131,46 @@ class Keeper:
             body=request.body[:CUT_BYTES] if verdict.reason == TOO_LARGE else request.body,
             peer=peer,
         )
+        if verdict.keep is Keep.QUARANTINE:
+            return Judged(verdict, now_us, b"", b"", _suspect(verdict, record))
+        return Judged(verdict, now_us, verdict.signature, encode(record))
 
-    def commit(self, verdicts: Sequence[Verdict], records: Sequence[RequestRecord]) -> list[HTTPStatus]:
-        """Make each record durable where its verdict says, and give the answers that may be said now.
+    def commit(self, batch: Sequence[Judged]) -> list[HTTPStatus]:
+        """Make each durable where its verdict says, and give the answers that may be said now.
 
-        Behind the answers `note` is due.
-        Raises JournalBroken when it cannot be known what is durable; then nothing may be answered 2xx.
+        Behind the answers `note` is due. Raises JournalBroken when it cannot be known what is durable; then nothing may
+        be answered 2xx.
         """
         if not self.look():
-            return [HTTPStatus.SERVICE_UNAVAILABLE] * len(records)
-        suspect = [at for at, verdict in enumerate(verdicts) if verdict.keep is _QUARANTINE]
-        if not suspect:
-            return self._commit_trusted(verdicts, records)
-        answers = [HTTPStatus.SERVICE_UNAVAILABLE] * len(records)
-        trusted = [at for at, verdict in enumerate(verdicts) if verdict.keep is not _QUARANTINE]
-        for places, commit in ((trusted, self._commit_trusted), (suspect, self._commit_suspect)):
-            if places:
-                given = commit([verdicts[at] for at in places], [records[at] for at in places])
-                for at, answer in zip(places, given, strict=True):
-                    answers[at] = answer
-        return answers
-
-    def _commit_trusted(self, verdicts: Sequence[Verdict], records: Sequence[RequestRecord]) -> list[HTTPStatus]:
-        if not self._append(list(map(encode, records)), requests=len(records)):
-            return [HTTPStatus.SERVICE_UNAVAILABLE] * len(records)
-        return [verdict.answer for verdict in verdicts]
-
-    def _commit_suspect(self, verdicts: Sequence[Verdict], records: Sequence[RequestRecord]) -> list[HTTPStatus]:
-        kept = self._hold([_suspect(*each) for each in zip(verdicts, records, strict=True)])
+            return [HTTPStatus.SERVICE_UNAVAILABLE] * len(batch)
+        suspects = [suspect for each in batch if (suspect := each.suspect) is not None]
+        trusted = batch if not suspects else [each for each in batch if each.suspect is None]
+        is_kept = bool(trusted) and self._append([each.record for each in trusted], requests=len(trusted))
+        if is_kept and not suspects:
+            return [each.verdict.answer for each in batch]
+        held = iter(self._hold(suspects) if suspects else ())
+        kept = [is_kept if each.suspect is None else next(held) for each in batch]
         return [
-            verdict.answer if is_kept else HTTPStatus.SERVICE_UNAVAILABLE
-            for verdict, is_kept in zip(verdicts, kept, strict=True)
+            each.verdict.answer if is_kept else HTTPStatus.SERVICE_UNAVAILABLE
+            for each, is_kept in zip(batch, kept, strict=True)
         ]
 
-    def note(self, verdicts: Sequence[Verdict], answers: Sequence[HTTPStatus]) -> None:
+    def note(self, batch: Sequence[Judged], answers: Sequence[HTTPStatus]) -> None:
         """Note what a commit made durable, and count it; the answers need not wait for that."""
         while self._wrote:
             self.meter.wrote(*self._wrote.pop())
-        self._seen.note(
+        self.seen.note(
             [
-                signature
-                for verdict, answer in zip(verdicts, answers, strict=True)
-                if (signature := verdict.signature) and answer is verdict.answer
+                each.signature
+                for each, answer in zip(batch, answers, strict=True)
+                if each.signature and answer is each.verdict.answer
             ]
         )
 
     def tick(self, now_us: int) -> None:
         """Say in the journal that it can be written, if so; raises JournalBroken."""
         if self.look():
-            self._append([encode(TickRecord(id=self._ids.next(), at_us=now_us))], requests=0)
+            self._append([encode(TickRecord(id=self.ids.next(), at_us=now_us))], requests=0)
 
     def _append(self, records: list[bytes], *, requests: int) -> bool:
         began_ns = time.perf_counter_ns()

@@ -543,10 +543,9 @@ class _Shelf:
         keeper = self._opened()
         if keeper is None:
             return batch
-        verdicts = [each.verdict for each in batch]
-        records = [keeper.record_of(each.request, each.verdict, each.now_us, each.peer) for each in batch]
+        judged = [keeper.judged(each.request, each.verdict, each.now_us, each.peer) for each in batch]
         try:
-            answers = keeper.commit(verdicts, records)
+            answers = keeper.commit(judged)
         except JournalBroken as error:
             # Whether the bytes are on disk cannot be known: no 2xx, and never another try.
             log.critical("journal.broken", error=str(error), advice="answered 503 until this process starts again")
@@ -554,7 +553,7 @@ class _Shelf:
             self._let_go()
             return batch
         self.able = keeper.able
-        keeper.note(verdicts, answers)
+        keeper.note(judged, answers)
         for each, answer in zip(batch, answers, strict=True):
             each.status = answer
         return batch

@@ -1,6 +1,6 @@
 """Plain requests: whole, in one piece, and with nothing unusual in their heads.
 
-Nearly all that Vonage sends is that, and reading it in a few steps costs a third of calling a parser
+Nearly all that Vonage sends is that, and reading it in a few steps costs a fifth of calling a parser
 back for each part. `read` takes a subset of what RFC 9112 allows and says None to everything else,
 which then goes to the parser: what it takes, the parser takes, too, as the same request.
 """
@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 
+import msgspec
+
 from landed.settings import Limits
-from landed.vonage.request import Request
 
 VERSION = b"HTTP/1.1"
 BREAK = b"\r\n"
@@ -24,8 +25,9 @@ LENGTH_DIGITS_MAX = 9
 UNUSUAL = frozenset(
     {b"transfer-encoding", b"te", b"trailer", b"expect", b"upgrade", b"connection", b"proxy-connection", b"keep-alive"}
 )
-# What a header is to a plain request: one Host and at most one Content-Length, and nothing unusual.
-_ANY, _HOST, _LENGTH, _NEVER = 0, 1, 256, -1
+# What a header is to a plain request: one Host, at most one Content-Length, and nothing unusual.
+_ANY, _HOST, _LENGTH, _AUTHORIZATION, _NEVER = 0, 1, 1 << 8, 1 << 16, -1
+_FRAMES = _AUTHORIZATION - 1
 _WITHOUT_BODY, _WITH_BODY = _HOST, _HOST + _LENGTH
 # Names and lines that come again and again are looked at once.
 KNOWN_NAMES_MAX = 1_024
@@ -33,6 +35,17 @@ KNOWN_LINES_MAX = 1_024
 KNOWN_LINE_BYTES_MAX = 128
 
 _Header = tuple[bytes, bytes]
+
+
+class Plain(msgspec.Struct, gc=False):
+    """A plain request; `credentials` are those of its only Authorization header, None where there is none."""
+
+    method: str
+    path: str
+    query: bytes
+    headers: tuple[_Header, ...]
+    body: bytes
+    credentials: bytes | None
 
 
 class PlainReader:
@@ -47,7 +60,7 @@ class PlainReader:
         self._lines: dict[bytes, tuple[_Header, int, int]] = {}
         self._first_lines: dict[bytes, tuple[str, str, bytes]] = {}
 
-    def read(self, data: bytes) -> Request | None:
+    def read(self, data: bytes) -> Plain | None:
         """The request that these bytes are, all of them; None when it is not plain."""
         head, blank, body = data.partition(b"\r\n\r\n")
         first, *lines = head.split(BREAK)
@@ -55,11 +68,25 @@ class PlainReader:
         if not blank or len(data) > self._bytes_max or head.translate(None, PRINTABLE) != BREAK * len(lines):
             return None
         asked = self._first_lines.get(first) or self._first_line(first)
-        headers = self._headers(lines, len(body))
-        if asked is None or headers is None:
+        if asked is None or len(lines) > self._header_count_max:
             return None
-        method, path, query = asked
-        return Request(method=method, path=path, query=query, headers=headers, body=body)
+        known = self._lines
+        headers: list[_Header] = []
+        credentials = None
+        frames = says = 0
+        for line in lines:
+            read = known.get(line) or self._line(line)
+            if read is None:
+                return None
+            header, weight, length = read
+            headers.append(header)
+            frames += weight
+            says += length
+            if weight == _AUTHORIZATION:
+                credentials = header[1]
+        if frames & _FRAMES not in (_WITHOUT_BODY, _WITH_BODY) or frames >> 17 or says != len(body):
+            return None
+        return Plain(*asked, tuple(headers), body, credentials)
 
     def _first_line(self, first: bytes) -> tuple[str, str, bytes] | None:
         method, _, rest = first.partition(b" ")
@@ -72,23 +99,6 @@ class PlainReader:
             self._first_lines[first] = asked
         return asked
 
-    def _headers(self, lines: list[bytes], body_bytes: int) -> tuple[_Header, ...] | None:
-        """The headers, if they frame a body of that very length; None for all that is unusual."""
-        known = self._lines
-        headers: list[_Header] = []
-        framing = says = 0
-        for line in lines:
-            read = known.get(line) or self._line(line)
-            if read is None:
-                return None
-            header, frames, length = read
-            headers.append(header)
-            framing += frames
-            says += length
-        if framing not in (_WITHOUT_BODY, _WITH_BODY) or says != body_bytes or len(headers) > self._header_count_max:
-            return None
-        return tuple(headers)
-
     def _line(self, line: bytes) -> tuple[_Header, int, int] | None:
         """A header, what it frames, and the length that it says; None for what is unusual."""
         name, colon, value = line.partition(b":")
@@ -97,13 +107,12 @@ class PlainReader:
             frames = self._name(name)
         says = 0
         value = value.strip(b" ")
-        if frames:
-            if frames == _LENGTH and value.isdigit() and len(value) <= LENGTH_DIGITS_MAX:
-                says = int(value)
-            elif frames != _HOST or HOST.fullmatch(value) is None:
-                return None
-        if not colon:
+        if not colon or frames == _NEVER or (frames == _HOST and HOST.fullmatch(value) is None):
             return None
+        if frames == _LENGTH:
+            if not value.isdigit() or len(value) > LENGTH_DIGITS_MAX:
+                return None
+            says = int(value)
         read = ((name, value), frames, says)
         if len(line) <= KNOWN_LINE_BYTES_MAX and len(self._lines) < KNOWN_LINES_MAX:
             self._lines[line] = read
@@ -119,4 +128,4 @@ class PlainReader:
         return frames
 
 
-_FRAMING = {b"host": _HOST, b"content-length": _LENGTH}
+_FRAMING = {b"host": _HOST, b"content-length": _LENGTH, b"authorization": _AUTHORIZATION}

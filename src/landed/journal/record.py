@@ -11,8 +11,10 @@ from itertools import count
 
 import msgspec
 
+REQUEST = "request"
 
-class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="request"):
+
+class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=REQUEST):
     """One HTTP request that the gate kept, as it came, with the gate's verdict and its answer.
 
     Times are microseconds since 1970. `received_us` differs from `at_us` only when a person or a
@@ -81,7 +83,7 @@ class TickRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag
 
 
 # The tag as it stands at the beginning of a request's bytes, behind the array's own length.
-REQUEST_TAG = msgspec.msgpack.encode("request")
+REQUEST_TAG = msgspec.msgpack.encode(REQUEST)
 REQUEST_TAG_WITHIN_BYTES = 16
 
 Record = RequestRecord | SentRecord | TickRecord

@@ -18,7 +18,7 @@ import msgspec
 from landed.errors import JournalUnable
 from landed.journal import BYTES_A_READ_MAX, Retired
 from landed.journal.durability import Durability
-from landed.journal.record import REQUEST_TAG, REQUEST_TAG_WITHIN_BYTES, RequestRecord
+from landed.journal.record import REQUEST, REQUEST_TAG, REQUEST_TAG_WITHIN_BYTES
 from landed.sqlite import BUSY_MS, log_of, open_file, open_to_read, writing
 
 FILE = "journal.db"
@@ -55,8 +55,6 @@ class _Head(msgspec.Struct, frozen=True, array_like=True):
     id: bytes
     at_us: int
 
-
-REQUEST = RequestRecord.__struct_config__.tag
 
 _head = msgspec.msgpack.Decoder(_Head)
 
