@@ -6,7 +6,9 @@ to nginx `return 204`, since wrk shares the machine's cores with whatever it mea
 
 Last, one receipt at a time on a gate without load, beside an append with fdatasync on the same disk.
 
-    python bench/gate.py [--seconds 5] [--rounds 3] [--connections 64 256]
+    python bench/gate.py [--seconds 5] [--rounds 3] [--connections 64 256] [--only landed nginx]
+
+`--only` takes those whose names begin so.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ SECRET = "bench-signature-secret"  # noqa: S105 - of nobody's account
 LINE_BREAK = "\x01"
 START_SECONDS = 20.0
 
+NGINX_NAME = "nginx, return 204"
 NGINX = """
 worker_processes 1; daemon off; pid {directory}/nginx.pid; error_log /dev/null;
 events {{ worker_connections 1024; }}
@@ -85,9 +88,11 @@ def servers(directory: Path) -> list[Server]:
     uvicorn = [python, "-m", "uvicorn", "--host", HOST, "--port", "{port}", "--log-level", "critical"]
     secrets = {"VONAGE_SIGNATURE_SECRET": SECRET, "VONAGE_API_KEY": API_KEY}
     gunicorn = [python, "-m", "gunicorn", "--workers", "2", "--bind", f"{HOST}:{{port}}", "tutorial:app"]
+    data, several = str(directory / "data"), str(directory / "data-of-several")
     return [
-        Server("landed, verified and durable", [*landed, "--data", str(directory / "data")], environment=secrets),
-        Server("nginx, return 204", ["nginx", "-c", "{config}"], program="nginx"),
+        Server("landed, verified and durable", [*landed, "--data", data], environment=secrets),
+        Server("landed, with 2 gates", [*landed, "--data", several, "--gates", "2"], environment=secrets),
+        Server(NGINX_NAME, ["nginx", "-c", "{config}"], program="nginx"),
         Server("tutorial, Flask's development server", [python, "tutorial.py"], needs=["flask"]),
         Server("tutorial, gunicorn with 2 workers", gunicorn, needs=["flask", "gunicorn"]),
         Server("FastAPI, SQLAlchemy, SQLite", [*uvicorn, "orm:app"], needs=["sqlalchemy"]),
@@ -223,6 +228,7 @@ def main() -> None:
     arguments.add_argument("--seconds", type=int, default=5)
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--connections", type=int, nargs="+", default=[64, 256])
+    arguments.add_argument("--only", nargs="+", default=[""], metavar="NAME")
     asked = arguments.parse_args()
     if shutil.which("wrk") is None:
         print("bench/gate.py needs wrk: install Debian's packages wrk and nginx-light.")
@@ -231,7 +237,7 @@ def main() -> None:
         directory = Path(name)
         script = directory / "wrk.lua"
         script.write_text(WRK % signed_lines(directory))
-        compared = [server for server in servers(directory) if can_run(server)]
+        compared = [each for each in servers(directory) if can_run(each) and each.name.startswith(tuple(asked.only))]
         for connections in asked.connections:
             runs: dict[str, list[Measured]] = {server.name: [] for server in compared}
             for _ in range(asked.rounds):
@@ -264,7 +270,7 @@ def lone(port: int, directory: Path) -> None:
 
 def report(runs: Mapping[str, Sequence[Measured]], connections: int) -> None:
     """The table."""
-    base = statistics.median(run.rate for run in runs.get("nginx, return 204", next(iter(runs.values()))))
+    base = statistics.median(run.rate for run in runs.get(NGINX_NAME, next(iter(runs.values()))))
     print(f"{connections} connections, medians of {len(next(iter(runs.values())))} alternating rounds")
     print(f"{'':<40}{'requests/s':>11}{'p50 ms':>9}{'p99 ms':>9}{'of nginx':>10}{'refused':>9}")
     for name, several in runs.items():

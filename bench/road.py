@@ -25,7 +25,7 @@ from pathlib import Path
 
 import msgspec
 from fold import records
-from gate import HOST, LINE_BREAK, WRK, Server, measure, running, servers, signed_requests
+from gate import HOST, LINE_BREAK, NGINX_NAME, WRK, Server, measure, running, servers, signed_requests
 
 from landed.domain.lifecycle import receipt_key
 from landed.domain.moments import moment
@@ -202,7 +202,7 @@ def main() -> None:
 
 def beside(directory: Path, script: Path, seconds: int, rounds: int) -> None:
     """Part one."""
-    nginx = servers(directory)[1]
+    nginx = next(server for server in servers(directory) if server.name == NGINX_NAME)
     roads, bases = [], []
     for _ in range(rounds):
         roads.append(road(directory, script, seconds))
