@@ -160,13 +160,6 @@ class Gate:
             now_us = time.time_ns() // 1_000
             self._settle(request, self._judge.too_large(now_us), now_us, exchange)
 
-    def _answer_elsewhere(self, request: Request, exchange: Exchange) -> None:
-        if request.path == HEALTH_PATH and request.method in ("GET", "HEAD"):
-            able = self._keeper.able and not self._is_broken
-            self.answer(exchange, HTTPStatus.OK if able else HTTPStatus.SERVICE_UNAVAILABLE, HEALTH)
-        else:
-            self.answer(exchange, HTTPStatus.NOT_FOUND)
-
     def answer(self, exchange: Exchange, status: HTTPStatus, word: str = UNJUDGED) -> None:
         """Give a request, of which nothing is kept, its answer, in its turn; `word` is its verdict's."""
         if status is not HTTPStatus.CONTINUE:
@@ -208,6 +201,13 @@ class Gate:
         """A request's path as we call it; none when it lies elsewhere than behind our prefix."""
         path = normal(asked)
         return path.removeprefix(self._path_prefix) if path.startswith(self._path_prefix + "/") else ""
+
+    def _answer_elsewhere(self, request: Request, exchange: Exchange) -> None:
+        if request.path == HEALTH_PATH and request.method in ("GET", "HEAD"):
+            able = self._keeper.able and not self._is_broken
+            self.answer(exchange, HTTPStatus.OK if able else HTTPStatus.SERVICE_UNAVAILABLE, HEALTH)
+        else:
+            self.answer(exchange, HTTPStatus.NOT_FOUND)
 
     def _settle(self, request: Request, given: Verdict, now_us: int, exchange: Exchange) -> None:
         """Answer by this verdict: at once when nothing is kept, else behind the next commit."""

@@ -145,11 +145,11 @@ class Keeper:
             return [HTTPStatus.SERVICE_UNAVAILABLE] * len(batch)
         suspects = [suspect for each in batch if (suspect := each.suspect) is not None]
         trusted = batch if not suspects else [each for each in batch if each.suspect is None]
-        is_kept = bool(trusted) and self._append([each.record for each in trusted], requests=len(trusted))
-        if is_kept and not suspects:
+        is_appended = bool(trusted) and self._append([each.record for each in trusted], requests=len(trusted))
+        if is_appended and not suspects:
             return [each.verdict.answer for each in batch]
         held = iter(self._hold(suspects) if suspects else ())
-        kept = [is_kept if each.suspect is None else next(held) for each in batch]
+        kept = [is_appended if each.suspect is None else next(held) for each in batch]
         return [
             each.verdict.answer if is_kept else HTTPStatus.SERVICE_UNAVAILABLE
             for each, is_kept in zip(batch, kept, strict=True)
