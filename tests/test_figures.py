@@ -140,7 +140,6 @@ ASKED = (
     (lambda serve: serve.raw(b"nonsense\r\n\r\n"), 400, "unjudged"),
     (lambda serve: serve.raw(f"POST {TARGET} HTTP/1.1\r\n".encode()), 408, "unjudged"),
     (lambda serve: serve.raw(head(f"GET /{'x' * 9_000} HTTP/1.1")), 414, "unjudged"),
-    (lambda serve: serve.raw(head("GET / HTTP/1.1", "Expect: wonders")), 417, "unjudged"),
     (lambda serve: serve.raw(head("GET / HTTP/1.1", f"X: {'x' * 17_000}")), 431, "unjudged"),
 )
 

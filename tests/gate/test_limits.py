@@ -277,7 +277,7 @@ def _refused(client):
     [
         pytest.param(post(1_000_000, b"x" * 1_000_000), 413, id="too-large"),
         pytest.param(b"POST / HTTP/1.1\r\n\r\n" + b"x" * 1_000_000, 400, id="malformed"),
-        pytest.param(post(200_000, b"", b"Expect: a-miracle") + b"x" * 1_000_000, 417, id="expecting"),
+        pytest.param(post(300_000, b"", b"Expect: 100-continue") + b"x" * 1_000_000, 413, id="expecting"),
     ],
 )
 def test_a_client_that_goes_on_sending_can_still_read_why_it_was_refused(shared, data, status):

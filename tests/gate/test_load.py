@@ -40,7 +40,7 @@ A_CONNECTION_KIB_MAX = 8
 
 # How long the flood lasts, and from how many clients, can be said from outside, for a closer look.
 FLOOD_SECONDS = float(os.environ.get("LANDED_TEST_FLOOD_SECONDS", "30"))
-FLOOD_CONNECTIONS = int(os.environ.get("LANDED_TEST_FLOOD_CONNECTIONS", "64"))
+FLOOD_CONNECTIONS = int(os.environ.get("LANDED_TEST_FLOOD_CONNECTIONS", "256"))
 FLOOD_PER_SECOND_MIN = 1_000
 SIGNED_PER_SECOND = 200
 ANEW_OF_FOUR = 2

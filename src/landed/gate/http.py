@@ -424,7 +424,7 @@ class Connection(asyncio.Protocol):
             # Asked again without the wish for an upgrade; see `_parse`.
             return
         refusal = self._fault_of_head()
-        if refusal is HTTPStatus.REQUEST_ENTITY_TOO_LARGE and not self._framing.get(b"expect"):
+        if refusal is HTTPStatus.REQUEST_ENTITY_TOO_LARGE and not self._is_continue_expected():
             # Its beginning is kept before it is refused.
             self._is_too_large = True
         elif refusal is not None:
@@ -586,17 +586,16 @@ class Connection(asyncio.Protocol):
         length = int(self._framing.get(b"content-length", [b"0"])[0])
         if length > self._limits.body_bytes_max:
             return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-        return self._fault_of_expectation(has_body=bool(codings or length))
-
-    def _fault_of_expectation(self, *, has_body: bool) -> HTTPStatus | None:
-        # https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
-        expected = [value for value in self._framing.get(b"expect", []) if value]
-        if not expected or self._version == "1.0":
-            return None
-        if [value.lower() for value in expected] != [b"100-continue"]:
-            return HTTPStatus.EXPECTATION_FAILED
-        self._expects_continue = has_body
+        self._expects_continue = bool(codings or length) and self._is_continue_expected()
         return None
+
+    def _is_continue_expected(self) -> bool:
+        """Whether the client waits to be told to go on. To refuse any other wish, as one may, could lose a receipt.
+
+        https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
+        """
+        wishes = b",".join(self._framing.get(b"expect", [])).lower().split(b",")
+        return self._version != "1.0" and b"100-continue" in [wish.strip(b" \t") for wish in wishes]
 
     def _head_without_upgrade(self) -> bytes:
         """The head as if nobody had asked for another protocol; the connection is closed behind it."""
@@ -729,6 +728,5 @@ ADVICE = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "no webhook of Vonage's is that large.",
     HTTPStatus.REQUEST_URI_TOO_LONG: "no webhook of Vonage's has a URL that long.",
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "no webhook of Vonage's has headers that large.",
-    HTTPStatus.EXPECTATION_FAILED: "only 100-continue can be expected.",
     HTTPStatus.SERVICE_UNAVAILABLE: "it was not kept; send it again.",
 }
