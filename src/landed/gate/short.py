@@ -42,8 +42,8 @@ class ShortWay:
 
     def judged(self, plain: Plain, now_us: int, peer: str) -> Judged | None:
         """A usual request, to be kept in the journal; None when it must go the long way."""
-        place = self._paths.get(plain.path) or self._place(plain.path)
-        if place is None or not self._is_open:
+        place = (self._paths.get(plain.path) or self._place(plain.path)) if self._is_open else None
+        if place is None:
             return None
         try:
             signed = self._signed(plain)
