@@ -58,7 +58,7 @@ def hold(tmp_path):
             batch = []
             for request in requests:
                 from_noon = judge.too_large() if large else judge.verdict(request, at_us, "192.0.2.1")
-                batch.append((from_noon, keeper.record_of(request, from_noon, at_us, "192.0.2.1")))
+                batch.append(keeper.judged(request, from_noon, at_us, "192.0.2.1"))
             return [int(answer) for answer in keeper.commit(batch)]
 
     return put
