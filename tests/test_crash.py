@@ -23,6 +23,7 @@ import apsw
 import pytest
 
 from landed import run
+from landed.gate.meter import figures_in
 from landed.journal.record import RequestRecord, decode
 from landed.journal.sqlite import SqliteJournal
 from landed.store.sqlite import VIEWS, SqliteReader
@@ -209,6 +210,14 @@ def _wait_until_caught_up(data):
             time.sleep(0.05)
 
 
+def _wait_until_both_gates_serve(data):
+    """One of them may still be starting, and would not yet know what to do when it is told to leave."""
+    deadline = time.monotonic() + CATCH_UP_SECONDS_MAX
+    while figures_in(data).serving < len(PROCESSES) - 1:
+        assert time.monotonic() < deadline, "a gate did not start"
+        time.sleep(0.05)
+
+
 def _requests(data):
     """How many requests the journal has."""
     requests, after = 0, 0
@@ -250,6 +259,7 @@ def test_what_was_answered_is_there_once_after_any_kills(data, tmp_path):
         try:
             clients = asyncio.run(_load_and_kill(road, chance))
             _wait_until_caught_up(data)
+            _wait_until_both_gates_serve(data)
             assert road.stop() == [0, 0, 0]
         finally:
             road.end()
