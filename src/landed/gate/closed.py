@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 from email.utils import formatdate
 
-RETRY_AFTER_SECONDS = 5
+from landed.gate.answers import RETRY_AFTER_SECONDS
+
 STAY_SECONDS_MAX = 2.0
 
 

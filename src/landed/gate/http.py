@@ -17,7 +17,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
-from email.utils import formatdate
 from http import HTTPStatus
 
 import httptools
@@ -25,6 +24,7 @@ import msgspec
 import structlog
 
 from landed.errors import JournalBroken
+from landed.gate.answers import answer_bytes
 from landed.gate.judge import ANSWERS, METHODS, Judge, Keep, Verdict, normal
 from landed.gate.keeper import CUT_BYTES, Judged, Keeper
 from landed.gate.meter import HEALTH, UNJUDGED
@@ -34,7 +34,6 @@ from landed.settings import Limits
 from landed.vonage.request import Request
 
 HEALTH_PATH = "/healthz"
-RETRY_AFTER_SECONDS = 5
 SWEEP_SECONDS = 1.0
 TICK_SECONDS = 30.0
 LINGER_SECONDS = 2.0
@@ -173,7 +172,7 @@ class Gate:
         key = (id(status), close, head)
         answer = self._answers.get(key)
         if answer is None:
-            answer = self._answers[key] = _answer(status, close=close, head=head)
+            answer = self._answers[key] = answer_bytes(status, close=close, head=head)
         return answer
 
     async def stop(self, seconds: float) -> None:
@@ -696,37 +695,3 @@ class Connection(asyncio.Protocol):
 
 class _StopParsing(Exception):
     """Raised in the parser's callbacks; it wraps it into its own error."""
-
-
-def _answer(status: HTTPStatus, *, close: bool, head: bool) -> bytes:
-    if status is HTTPStatus.CONTINUE:
-        return b"HTTP/1.1 100 Continue\r\n\r\n"
-    sentence = b"" if status < HTTPStatus.BAD_REQUEST else f"{status.phrase}: {ADVICE.get(status, '')}".encode() + b"\n"
-    lines = [f"HTTP/1.1 {status.value} {status.phrase}", f"Date: {formatdate(usegmt=True)}"]
-    if status is not HTTPStatus.NO_CONTENT:
-        lines.append(f"Content-Length: {len(sentence)}")
-    if sentence:
-        lines.append("Content-Type: text/plain; charset=utf-8")
-    if status is HTTPStatus.SERVICE_UNAVAILABLE:
-        lines.append(f"Retry-After: {RETRY_AFTER_SECONDS}")
-    if status is HTTPStatus.UNAUTHORIZED:
-        # https://www.rfc-editor.org/rfc/rfc9110#section-15.5.2
-        lines.append("WWW-Authenticate: Bearer")
-    if status is HTTPStatus.METHOD_NOT_ALLOWED:
-        lines.append(f"Allow: {', '.join(METHODS)}")
-    if close:
-        lines.append("Connection: close")
-    return "\r\n".join([*lines, "", ""]).encode() + (b"" if head else sentence)
-
-
-ADVICE = {
-    HTTPStatus.BAD_REQUEST: "this is not a well-formed HTTP/1.1 request.",
-    HTTPStatus.UNAUTHORIZED: "it bears no signature that holds here.",
-    HTTPStatus.NOT_FOUND: "webhooks are taken on " + ", ".join(ANSWERS) + ".",
-    HTTPStatus.METHOD_NOT_ALLOWED: "webhooks come by GET, HEAD or POST.",
-    HTTPStatus.REQUEST_TIMEOUT: "the request did not come whole in time.",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "no webhook of Vonage's is that large.",
-    HTTPStatus.REQUEST_URI_TOO_LONG: "no webhook of Vonage's has a URL that long.",
-    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "no webhook of Vonage's has headers that large.",
-    HTTPStatus.SERVICE_UNAVAILABLE: "it was not kept; send it again.",
-}

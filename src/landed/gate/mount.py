@@ -29,7 +29,8 @@ import msgspec
 import structlog
 
 from landed.errors import JournalBroken, SurroundingsError
-from landed.gate.http import ADVICE, ADVICE_ON_REFUSED, COMMIT_BYTES_MAX, HEALTH_PATH, RECORD_BYTES, RETRY_AFTER_SECONDS
+from landed.gate.answers import ADVICE, RETRY_AFTER_SECONDS
+from landed.gate.http import ADVICE_ON_REFUSED, COMMIT_BYTES_MAX, HEALTH_PATH, RECORD_BYTES
 from landed.gate.judge import ANSWERS, METHODS, Judge, Keep, Verdict, keyring_of, normal
 from landed.gate.keeper import CUT_BYTES, Keeper
 from landed.gate.meter import HEALTH, UNJUDGED, Meter
