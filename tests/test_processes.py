@@ -470,6 +470,18 @@ def test_secrets_are_rotated_without_a_restart(tmp_path, how, gates):
         assert serve.all_children() == children
 
 
+def test_a_gate_that_is_told_to_read_its_settings_again_while_it_starts_does_not_die_of_it(tmp_path):
+    with serving(tmp_path) as serve:
+        before = serve.children()["gate"]
+        os.kill(before, signal.SIGKILL)
+        after = until(lambda: (gate := serve.children().get("gate")) != before and gate)
+        os.kill(after, signal.SIGHUP)
+        until(serve.is_up)
+
+        assert serve.children()["gate"] == after
+        assert serve.receipt("m1") == 204
+
+
 @pytest.mark.parametrize("text", ["", "port = ", "vonage_signature_secret = ''", "colour = 1", None])
 def test_settings_that_are_wrong_or_would_check_nothing_change_nothing(tmp_path, text):
     secrets_file(tmp_path, SECRET)

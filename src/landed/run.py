@@ -240,13 +240,18 @@ class Parent:
         arguments += ["--gates", str(settings.gates)]
         arguments += ["--print", settings.print] if settings.print is not None else []
         arguments += ["--show-numbers"] if settings.show_numbers else []
-        # A group of its own, so that Ctrl-C reaches the parent alone and the order of leaving is ours.
-        child.process = subprocess.Popen(  # noqa: S603 - our own program
-            arguments,
-            pass_fds=(child.listening.fileno(), self._alive_read),
-            stdin=subprocess.DEVNULL,
-            process_group=0,
-        )
+        # Told to read its settings again before it knows how to, a child would die of it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        try:
+            # A group of its own, so that Ctrl-C reaches the parent alone and the order of leaving is ours.
+            child.process = subprocess.Popen(  # noqa: S603 - our own program
+                arguments,
+                pass_fds=(child.listening.fileno(), self._alive_read),
+                stdin=subprocess.DEVNULL,
+                process_group=0,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         child.started = time.monotonic()
 
 
@@ -507,7 +512,11 @@ async def _renew(gate: Gate, settings: Settings, again: Callable[[], Settings], 
     # Where there is a terminal, SIGHUP says that it is gone.
     hung_up = stop if sys.stdin.isatty() else asked
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up.set)
+    # The parent started us with it held back: what came meanwhile is told now.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     had_secrets, stamp = keyring_of(settings).has_secrets, _stamp()
+    if _has_changed(settings, again):
+        asked.set()
     while True:
         with suppress(TimeoutError):
             await asyncio.wait_for(asked.wait(), LOOK_AT_FILE_SECONDS)
@@ -523,6 +532,14 @@ async def _renew(gate: Gate, settings: Settings, again: Callable[[], Settings], 
             gate.judge_by(judge)
             had_secrets = ring.has_secrets
             log.info("settings.renewed", accounts=[account.name for account in ring.accounts])
+
+
+def _has_changed(settings: Settings, again: Callable[[], Settings]) -> bool:
+    """Whether the settings are others than those that were read at the start."""
+    try:
+        return again().of_one_gate() != settings
+    except SettingsError:
+        return True
 
 
 def _judge_of(settings: Settings, *, checking: bool) -> tuple[Judge, Keyring]:
