@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from landed.gate.judge import ANSWERS, Judge, Keep, Policy
@@ -149,6 +149,42 @@ def test_everything_else_goes_the_long_way(data):
     plain = PlainReader(LIMITS).read(data)
 
     assert plain is None or ShortWay(Judge(KEYED), keeper(), lambda path: path).judged(plain, NOW_US, PEER) is None
+
+
+LINES = st.sampled_from(
+    [
+        b"Authorization: Bearer a.b.c",
+        b"Authorization: Bearer d",
+        b"Authorization: Bearer ",
+        b"Authorization: Bearer  a",
+        b"Authorization: Bearer a b",
+        b"Authorization: Basic a",
+        b"authorization: Bearer a.b.c",
+        b"X: Authorization: Bearer z",
+        b"Referer: /x?y z",
+        b"Referer: /x?w z",
+        b"Referer: /x? z",
+        b"X: y",
+    ]
+)
+TARGETS = st.sampled_from([b"/a", b"/a?", b"/a?b=c", b"/a?b=d", b"/a?b?c", b"/a?b c", b"/a?b#c", b"/a#?b", b"/?a/b"])
+LENGTHS_AND_BODIES = st.sampled_from([((), b""), ((b"Content-Length: 2",), b"{}"), ((b"Content-Length: 2",), b"{")])
+
+
+def request_of(target, lines, length_and_body):
+    length, body = length_and_body
+    return b"\r\n".join([b"POST " + target + b" HTTP/1.1", b"Host: h", *lines, *length, b"", body])
+
+
+REQUESTS = st.builds(request_of, TARGETS, st.lists(LINES, max_size=2), LENGTHS_AND_BODIES)
+
+
+@settings(max_examples=1_000)
+@given(several=st.lists(REQUESTS, min_size=2, max_size=12))
+def test_what_was_read_before_changes_nothing_in_what_is_read(several):
+    reader = PlainReader(LIMITS)
+
+    assert [reader.read(data) for data in several] == [PlainReader(LIMITS).read(data) for data in several]
 
 
 def test_where_it_matters_who_sent_it_nothing_goes_the_short_way():

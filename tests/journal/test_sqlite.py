@@ -7,7 +7,8 @@ import apsw
 import pytest
 
 from landed.errors import JournalBroken, JournalUnable, SurroundingsError
-from landed.journal.sqlite import SqliteJournal
+from landed.journal.record import TickRecord, encode
+from landed.journal.sqlite import APPLICATION_ID, MIGRATIONS, SqliteJournal
 
 
 @pytest.fixture
@@ -71,19 +72,37 @@ def test_a_held_journal_takes_nothing_and_works_again_afterwards(journal, other)
     assert journal.read(0, 10) == [(position, b"two")]
 
 
-def test_positions_never_run_backwards_even_when_the_newest_records_are_retired(path, journal, other):
-    last = journal.append([b"one", b"two", b"three"])
-    other.execute("DELETE FROM record WHERE position >= ?", (last - 1,))
+def test_positions_never_run_backwards_even_when_all_that_may_be_is_retired(path, journal):
+    ticks = [encode(TickRecord(id=b"t", at_us=1)) for _ in range(4)]
+    last = journal.append(ticks[:3])
+    while journal.retire(last, 2):
+        pass
 
+    assert journal.read(0, 10) == [(last, ticks[2])]
     assert journal.last_position() == last
-    assert journal.append([b"four"]) == last + 1
-
-    other.execute("DELETE FROM record")
+    journal.close()
     again = SqliteJournal(path)
-    assert again.last_position() == last + 1
-    assert again.append([b"five"]) == last + 2
-    assert again.read(0, 10) == [(last + 2, b"five")]
+    assert again.last_position() == last
+    assert again.append(ticks[3:]) == last + 1
     again.close()
+
+
+def test_a_journal_of_an_older_landed_is_brought_forward_with_its_positions(path):
+    older = apsw.Connection(str(path))
+    older.execute("".join(MIGRATIONS[:2]))
+    older.pragma("user_version", 2)
+    older.pragma("application_id", APPLICATION_ID)
+    older.execute("INSERT INTO record (position, data) VALUES (7, x'01'), (8, x'02')")
+    older.close()
+
+    journal = SqliteJournal(path)
+
+    assert journal.append([b"three"]) == 9
+    assert journal.read(0, 10) == [(7, b"\1"), (8, b"\2"), (9, b"three")]
+    journal.close()
+    with closing(apsw.Connection(str(path))) as db:
+        assert "AUTOINCREMENT" not in db.execute("SELECT sql FROM sqlite_schema WHERE name = 'record'").get
+        assert db.pragma("integrity_check") == "ok"
 
 
 @pytest.mark.parametrize("limits", [(2,), (100, 1), (100,)], ids=["records", "bytes", "all"])

@@ -68,16 +68,13 @@ _JOURNAL = Keep.JOURNAL
 log = structlog.get_logger("landed.gate")
 
 
-class Exchange:
+class Exchange(msgspec.Struct):
     """One request's place in the order of answers on its connection."""
 
-    __slots__ = ("connection", "head", "last", "status")
-
-    def __init__(self, connection: Connection, *, head: bool, last: bool) -> None:
-        self.connection = connection
-        self.head = head
-        self.last = last
-        self.status: HTTPStatus | None = None
+    connection: Connection
+    head: bool
+    last: bool
+    status: HTTPStatus | None = None
 
 
 class Gate:
@@ -429,7 +426,7 @@ class Connection(asyncio.Protocol):
         elif refusal is not None:
             self._stop_parsing(refusal)
         if self._expects_continue:
-            exchange = Exchange(self, head=False, last=False)
+            exchange = Exchange(connection=self, head=False, last=False)
             self._exchanges.append(exchange)
             self._gate.answer(exchange, HTTPStatus.CONTINUE)
 
@@ -509,7 +506,7 @@ class Connection(asyncio.Protocol):
         """The place of a whole request in the order of answers."""
         self._requests += 1
         self._deadline = self._gate.loop.time() + self._limits.idle_seconds_max
-        exchange = Exchange(self, head=method == "HEAD", last=last)
+        exchange = Exchange(connection=self, head=method == "HEAD", last=last)
         self._exchanges.append(exchange)
         return exchange
 
@@ -638,7 +635,7 @@ class Connection(asyncio.Protocol):
         request = self._request(method) if is_cut else None
         self._ending = True
         self._forget_all()
-        exchange = Exchange(self, head=method == "HEAD", last=True)
+        exchange = Exchange(connection=self, head=method == "HEAD", last=True)
         self._exchanges.append(exchange)
         if request is not None:
             self._gate.route_cut(request, exchange)

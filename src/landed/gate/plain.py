@@ -33,8 +33,17 @@ _WITHOUT_BODY, _WITH_BODY = _HOST, _HOST + _LENGTH
 KNOWN_NAMES_MAX = 1_024
 KNOWN_LINES_MAX = 1_024
 KNOWN_LINE_BYTES_MAX = 128
+# Heads that differ in nothing but the token or the query come again and again, too.
+KNOWN_SHAPES_MAX = 1_024
+KNOWN_SHAPE_BYTES_MAX = 1_024
+BLANK_LINE = BREAK + BREAK
+BEARER_LINE = BREAK + b"Authorization: Bearer "
+VISIBLE = bytes(code for code in range(0x21, 0x7F) if code != FRAGMENT)
 
 _Header = tuple[bytes, bytes]
+# A head without its token or query: method, path, query, the headers before the token and those behind it, the length
+# of the body, and credentials that do not vary. The query or the credentials are None where they vary.
+_Shape = tuple[str, str, bytes | None, tuple[_Header, ...], tuple[_Header, ...], int, bytes | None]
 
 
 class Plain(msgspec.Struct, gc=False):
@@ -49,7 +58,7 @@ class Plain(msgspec.Struct, gc=False):
 
 
 class PlainReader:
-    """Reads plain requests within the limits; it remembers lines, a bounded number of them."""
+    """Reads plain requests within the limits; it remembers lines and heads, a bounded number of them."""
 
     def __init__(self, limits: Limits) -> None:
         # What is shorter than every limit is within all of them. A header counts four bytes beside its name and value.
@@ -59,13 +68,62 @@ class PlainReader:
         self._names: dict[bytes, int] = {}
         self._lines: dict[bytes, tuple[_Header, int, int]] = {}
         self._first_lines: dict[bytes, tuple[str, str, bytes]] = {}
+        self._shapes: dict[bytes, _Shape] = {}
 
     def read(self, data: bytes) -> Plain | None:
         """The request that these bytes are, all of them; None when it is not plain."""
-        head, blank, body = data.partition(b"\r\n\r\n")
+        blank = data.find(BLANK_LINE)
+        if blank < 0 or len(data) > self._bytes_max:
+            return None
+        start = data.find(BEARER_LINE, 0, blank)
+        if start >= 0:
+            # The line is cut out, and the blank line that is left says where.
+            end = data.find(BREAK, start + len(BEARER_LINE))
+            varies = data[start + len(BEARER_LINE) : end]
+            start += len(BREAK)
+            is_token = True
+        else:
+            start = data.find(b"?", 0, blank) + 1
+            end = data.find(b" ", start, blank)
+            varies = data[start:end]
+            is_token = False
+        key = data[:start] + data[end:blank]
+        shape = self._shapes.get(key)
+        if shape is None or not varies or varies.translate(None, VISIBLE):
+            plain = self._read(data[:blank], data[blank + len(BLANK_LINE) :])
+            if plain is not None and len(key) <= KNOWN_SHAPE_BYTES_MAX:
+                self._remember(key, plain, varies, is_token=is_token)
+            return plain
+        body = data[blank + len(BLANK_LINE) :]
+        method, path, query, before, behind, says, credentials = shape
+        if says != len(body):
+            return None
+        if query is None:
+            return Plain(method, path, varies, before, body, credentials)
+        credentials = b"Bearer " + varies
+        return Plain(method, path, query, (*before, (b"Authorization", credentials), *behind), body, credentials)
+
+    def _remember(self, key: bytes, plain: Plain, varies: bytes, *, is_token: bool) -> None:
+        """Remember a head that was read, but for what varies in it."""
+        headers, credentials = plain.headers, plain.credentials
+        shape: _Shape
+        if is_token and credentials is not None:
+            at = headers.index((b"Authorization", credentials))
+            shape = (plain.method, plain.path, plain.query, headers[:at], headers[at + 1 :], len(plain.body), None)
+        elif not is_token and varies and varies == plain.query:
+            shape = (plain.method, plain.path, None, headers, (), len(plain.body), credentials)
+        else:
+            return
+        if len(self._shapes) >= KNOWN_SHAPES_MAX:
+            # Whoever sends others on purpose does not keep the usual ones out for long.
+            self._shapes.clear()
+        self._shapes[key] = shape
+
+    def _read(self, head: bytes, body: bytes) -> Plain | None:
+        """The same, line by line."""
         first, *lines = head.split(BREAK)
         # Nothing but printable characters and whole line breaks.
-        if not blank or len(data) > self._bytes_max or head.translate(None, PRINTABLE) != BREAK * len(lines):
+        if head.translate(None, PRINTABLE) != BREAK * len(lines):
             return None
         asked = self._first_lines.get(first) or self._first_line(first)
         if asked is None or len(lines) > self._header_count_max:

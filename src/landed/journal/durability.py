@@ -6,9 +6,9 @@ try could be told "on disk" of what the first one lost.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 import apsw
 
@@ -32,22 +32,24 @@ class Durability:
             db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         db.close()
 
-    @contextmanager
-    def write(self, db: apsw.Connection) -> Iterator[None]:
+    def write(self, db: apsw.Connection) -> Self:
         """Around a write that is to be durable; before the first one the log is begun anew."""
         if not self._is_begun and self._broken is None:
             self._begin(db)
-        with self.watch():
-            yield
+        return self
 
-    @contextmanager
-    def watch(self) -> Iterator[None]:
+    def watch(self) -> Self:
         """Around all that is asked of the file."""
+        return self
+
+    # Not by contextlib, whose generators are felt in a lone append.
+
+    def __enter__(self) -> None:
         if self._broken is not None:
             raise self._broken
-        try:
-            yield
-        except apsw.Error as error:
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, apsw.Error):
             if is_unable(error):
                 raise JournalUnable(f"The {self._file} cannot be used now: {error}.") from error
             self._broken = JournalBroken(f"The {self._file} failed: {error}.")

@@ -1,7 +1,8 @@
 """The embedded journal: one append-only SQLite table, as fast as a hand-written file (measured).
 
 WAL with synchronous=FULL, so a commit is on disk before it returns. Several processes may append.
-AUTOINCREMENT, so that a position is never given twice, even after its record was retired. The pages
+A position is never given twice: SQLite gives the one behind the highest there is, and the newest record is never
+retired. (AUTOINCREMENT would say the same by a second page in each commit, a tenth of a lone one's time.) The pages
 of retired records are used again by new ones, so the file stops growing and does not shrink.
 """
 
@@ -44,6 +45,13 @@ MIGRATIONS = (
     """
     CREATE TABLE retired (records INTEGER NOT NULL, requests INTEGER NOT NULL, position INTEGER NOT NULL) STRICT;
     INSERT INTO retired (records, requests, position) VALUES (0, 0, 0);
+    """,
+    # A change of the words alone: the rows and their positions stay as they are, however many.
+    # https://www.sqlite.org/lang_altertable.html#otheralter
+    """
+    PRAGMA writable_schema = ON;
+    UPDATE sqlite_schema SET sql = replace(sql, ' AUTOINCREMENT', '') WHERE type = 'table' AND name = 'record';
+    PRAGMA writable_schema = RESET;
     """,
 )
 
@@ -118,7 +126,7 @@ class SqliteJournal:
     def last_position(self) -> int:
         """The highest position ever given; 0 before the first record."""
         with self._durability.watch():
-            last: int = self._db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'record'").get
+            last: int = self._db.execute("SELECT coalesce(max(position), 0) FROM record").get
         return last
 
     def count_requests(self, after: int, upto: int) -> int:
@@ -186,9 +194,8 @@ class SqliteJournal:
         self._durability.close(self._db)
 
     def _old(self, after: int, upto: int, before_us: int) -> list[tuple[int, _Head]]:
-        """The records that may be retired together, by what they begin with."""
-        with self._durability.watch():
-            newest: int = self._db.execute("SELECT coalesce(max(position), 0) FROM record").get
+        """The records that may be retired together, by what they begin with; the newest stays, and its position."""
+        newest = self.last_position()
         rows = self.read(after, RECORDS_RETIRED_MAX, BYTES_RETIRED_MAX)
         last = min(upto, newest - 1)
         heads = ((position, _head_of(position, data)) for position, data in rows if position <= last)
