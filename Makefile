@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench clean
+.PHONY: help run test check bench networks clean
 
 help: ## Say what there is to make
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -21,6 +21,9 @@ check: $(VENV)/installed-dev ## Lint, formatting and types
 
 bench: $(VENV)/installed-bench ## Measure (wrk and nginx, where they are, are what to compare with)
 	@for bench in bench/*.py; do $(BIN)/python $$bench || exit 1; done
+
+networks: $(VENV)/bin/python ## Make the table of mobile networks again, from its source on the web
+	@$(BIN)/python tools/networks.py $(ARGS) > $(VENV)/networks.tsv && mv $(VENV)/networks.tsv src/landed/domain/networks.tsv
 
 clean: ## Remove what was installed and cached
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

@@ -16,7 +16,8 @@ from landed.errors import SurroundingsError
 from landed.journal.sqlite import SqliteJournal
 from landed.sqlite import open_file, open_to_read
 from landed.store import Kept
-from landed.store.sqlite import APPLICATION_ID, SqliteReader, SqliteStore, _hash, migrations
+from landed.store.rows import hash_of
+from landed.store.sqlite import APPLICATION_ID, SqliteReader, SqliteStore, migrations
 
 OURS = 0x6C6E6400
 FIRST = "CREATE TABLE thing (name TEXT NOT NULL) STRICT; INSERT INTO thing VALUES ('one');"
@@ -262,7 +263,7 @@ def test_a_receipt_of_a_store_with_many_columns_tells_what_it_told(path, has_all
             "INSERT INTO message (id, generation, key, account, message_id, outcome, status, provider_status, api, "
             "conflict, verified, receipts, seen_us) VALUES "
             "(1, 0, ?, 'default', 'm', 'failed', 'failed', 'failed', 'sms', 0, 1, 1, 1)",
-            (_hash("m"),),
+            (hash_of("m"),),
         )
         names = ", ".join(said)
         db.execute(f"INSERT INTO receipt ({names}) VALUES ({','.join('?' * len(said))})", tuple(said.values()))  # noqa: S608 - ours
@@ -306,7 +307,7 @@ def test_messages_of_a_store_with_great_generations_are_found(path):
                 "INSERT INTO message (id, generation, key, account, message_id, outcome, status, provider_status, api, "
                 "conflict, verified, receipts, seen_us, client_ref) VALUES "
                 "(?, ?, ?, 'default', ?, 'delivered', 'delivered', 'delivered', 'sms', 0, 1, 1, 1, ?)",
-                (row, row >> 20, _hash(name), name, f"ref-{name}"),
+                (row, row >> 20, hash_of(name), name, f"ref-{name}"),
             )
         db.execute("INSERT INTO generation_filter VALUES (0, zeroblob(2097152))")
 

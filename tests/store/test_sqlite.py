@@ -9,8 +9,9 @@ import pytest
 
 from landed.domain.lifecycle import Fact, message_of, receipt_key
 from landed.domain.receipt import Api, Receipt, Status
+from landed.domain.rollups import cell_of
 from landed.errors import FoldStopped, StoreUnable
-from landed.store import Changes, Filter, Kept, Tally, sqlite
+from landed.store import Changes, Filter, Kept, Tally, rows, sqlite
 from landed.store.sqlite import SqliteReader, SqliteStore
 
 NOON = datetime(2026, 8, 1, 12, tzinfo=UTC)
@@ -36,6 +37,11 @@ def reader(store):
         yield reader
 
 
+def small_generations(monkeypatch, bits):
+    for module in (rows, sqlite):
+        monkeypatch.setattr(module, "GENERATION_BITS", bits)
+
+
 def keep(store, *message_ids, position, detail=None):
     """Write these messages as new ones, in one transaction, as the fold does."""
     changes = Changes(tally=Tally(received=len(message_ids), folded=len(message_ids)))
@@ -53,13 +59,14 @@ def keep(store, *message_ids, position, detail=None):
             )
             fact = Fact(receipt=receipt, key=receipt_key(ACCOUNT, receipt), received_at=NOON)
             changes.messages.append((row + at, message_of(ACCOUNT, [fact])))
+            changes.cells[cell_of(changes.messages[-1][1])] += 1
             kept = Kept(row=kept_row + at, position=position, first_position=position, fact=fact)
             changes.facts.append((row + at, kept))
         return store.save(changes, epoch=EPOCH, before=position - 1, position=position, at=NOON)
 
 
 def test_messages_are_found_in_every_generation(monkeypatch, store, reader):
-    monkeypatch.setattr(sqlite, "GENERATION_BITS", 2)
+    small_generations(monkeypatch, 2)
     names = [f"m{number}" for number in range(23)]
     for position in range(1, 24):
         keep(store, names[position - 1], position=position)
@@ -80,7 +87,7 @@ def test_messages_are_found_in_every_generation(monkeypatch, store, reader):
 
 @pytest.mark.parametrize("lost", ["nothing", "filters", "memory"])
 def test_messages_are_found_by_filters_that_were_kept_and_by_filters_made_again(monkeypatch, store, lost):
-    monkeypatch.setattr(sqlite, "GENERATION_BITS", 3)
+    small_generations(monkeypatch, 3)
     monkeypatch.setattr(sqlite, "ERA_BITS", 1)
     names = [f"m{number}" for number in range(100)]
     keep(store, *names, position=1)
@@ -95,7 +102,7 @@ def test_messages_are_found_by_filters_that_were_kept_and_by_filters_made_again(
 
 @pytest.mark.parametrize("era_bits", [0, 1, 4])
 def test_what_is_new_is_seldom_looked_for(monkeypatch, store, era_bits):
-    monkeypatch.setattr(sqlite, "GENERATION_BITS", 8)
+    small_generations(monkeypatch, 8)
     monkeypatch.setattr(sqlite, "ERA_BITS", era_bits)
     keep(store, *(f"m{number}" for number in range(500)), position=1)
     store.load([(ACCOUNT, "unknown")])
@@ -111,7 +118,7 @@ def test_what_is_new_is_seldom_looked_for(monkeypatch, store, era_bits):
 
 
 def test_a_message_is_known_as_soon_as_it_is_written_in_whatever_era(monkeypatch, store):
-    monkeypatch.setattr(sqlite, "GENERATION_BITS", 2)
+    small_generations(monkeypatch, 2)
     monkeypatch.setattr(sqlite, "ERA_BITS", 1)
     names = [f"m{number}" for number in range(60)]
     for position, name in enumerate(names, 1):
@@ -133,8 +140,9 @@ def test_what_was_not_written_after_all_is_not_known(store):
 
 @pytest.mark.parametrize("bits", [1, 20])
 def test_messages_with_equal_hashes_are_told_apart(monkeypatch, store, reader, bits):
-    monkeypatch.setattr(sqlite, "GENERATION_BITS", bits)
-    monkeypatch.setattr(sqlite, "_hash", lambda _message_id: -7)
+    small_generations(monkeypatch, bits)
+    for module in (rows, sqlite):
+        monkeypatch.setattr(module, "hash_of", lambda _message_id: -7)
     keep(store, "a", "b", position=1)
     keep(store, "c", position=2)
     known = store.load([(ACCOUNT, "a"), (ACCOUNT, "c"), (ACCOUNT, "d")])
@@ -150,8 +158,8 @@ def test_messages_with_equal_hashes_are_told_apart(monkeypatch, store, reader, b
 
 def test_a_hash_is_the_same_for_ever_and_fits_a_column():
     # Written down, since rows that are stored would not be found again after a change.
-    assert sqlite._hash("0A0000001234567B") == 1743009068192474037
-    assert all(-(2**63) <= sqlite._hash(str(number)) < 2**63 for number in range(1_000))
+    assert rows.hash_of("0A0000001234567B") == 1743009068192474037
+    assert all(-(2**63) <= rows.hash_of(str(number)) < 2**63 for number in range(1_000))
 
 
 def test_a_full_store_takes_nothing_and_goes_on_afterwards(store, reader):
@@ -204,7 +212,8 @@ def test_the_views_are_tables_and_every_statement_can_be_prepared(store):
     assert set(sqlite.VIEWS) <= tables
     for name, sql in sqlite.queries().items():
         nulls = ",".join(["NULL"] * (sql.split("VALUES {rows}")[0].count(",") + 1))
-        assert apsw_rows(store, "EXPLAIN " + sql.replace("{rows}", f"({nulls})"), _Anything()), name
+        whole = sql.replace("{rows}", f"({nulls})").replace("{of}", "network")
+        assert apsw_rows(store, "EXPLAIN " + whole, _Anything()), name
 
 
 class _Anything(dict):

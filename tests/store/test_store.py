@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from landed.domain.lifecycle import Fact, Message, Source, message_of, receipt_key
 from landed.domain.receipt import Api, Inbound, Outcome, Receipt, Segment, Status, Workflow
+from landed.domain.rollups import counted
 from landed.errors import FoldStopped
 from landed.store import Changes, Filter, Kept, KeptInbound, Tally
 from landed.store.sqlite import SqliteReader, SqliteStore
@@ -138,6 +139,7 @@ class Place:
             Changes(
                 messages=list(zip(rows, several, strict=True)),
                 facts=list(zip(rows, kept, strict=True)),
+                cells=counted(several),
                 tally=Tally(received=len(several), folded=len(several)),
             )
         )

@@ -17,6 +17,7 @@ from landed import run
 from landed.domain.lifecycle import Fact, message_of, receipt_key
 from landed.domain.moments import microseconds, moment
 from landed.domain.receipt import Inbound, Outcome, Receipt, Status
+from landed.domain.rollups import cell_of, cell_of_first, counted, days_of
 from landed.errors import FoldStopped, StoreUnable
 from landed.journal.record import Ids, RequestRecord, SentRecord, TickRecord, decode_told, encode
 from landed.journal.sqlite import SqliteJournal
@@ -203,10 +204,21 @@ class Place:
                 row |= {"of": (message["account"], message["message_id"])}
             inbound = _rows(db, "inbound")
             unreadable = {(row["received_us"], row["reason"]) for row in _rows(db, "unreadable")}
+            rollup = _rows(db, "rollup")
         for row in (*messages.values(), *receipts, *inbound):
             for name in ("id", "generation", "position", "first_position", "copies"):
                 row.pop(name, None)
-        return (_set(messages.values()), _set(receipts), _set(inbound), unreadable)
+        return (_set(messages.values()), _set(receipts), _set(inbound), unreadable, _set(rollup))
+
+    def rollup(self):
+        """What is counted by the hour, and what a recount of the messages gives."""
+        with closing(apsw.Connection(str(run.store_path(self.directory)))) as db:
+            kept = {tuple(row[1:-1]): row[-1] for row in db.execute("SELECT * FROM rollup WHERE span = 1")}
+            days = {tuple(row[1:-1]): row[-1] for row in db.execute("SELECT * FROM rollup WHERE span = 24")}
+        with closing(SqliteReader(run.store_path(self.directory))) as reader:
+            recounted = counted(reader.messages(Filter(), limit=10_000))
+        assert days == days_of(kept)
+        return kept, recounted
 
 
 def caught_up(fold):
@@ -603,8 +615,22 @@ def test_a_first_receipt_gives_the_rows_that_a_join_of_one_fact_gives(record):
 
     short = saved(Changes(firsts=[first]))
 
-    assert short == saved(Changes(messages=[(row, message_of(ACCOUNT, [fact]))], facts=[joined]))
-    assert [len(rows) for rows in short.values()] == [1, 1, 0, 0, 1, 0]
+    message = message_of(ACCOUNT, [fact])
+    assert short == saved(Changes(messages=[(row, message)], facts=[joined]))
+    assert [len(rows) for rows in short.values()] == [1, 1, 0, 0, 1, 0, 0, 1]
+    assert cell_of_first(ACCOUNT, receipt, record.received_us) == cell_of(message)
+
+
+@settings(max_examples=200, deadline=None)
+@given(records=records, data=st.data())
+def test_the_rollup_is_what_a_recount_of_the_messages_gives(records, data):
+    with a_place() as place, place.folding(records_a_batch=data.draw(st.integers(1, 6))) as fold:
+        for start in range(0, len(records), 4):
+            place.append(*records[start : start + 4])
+            caught_up(fold)
+            kept, recounted = place.rollup()
+
+            assert kept == recounted
 
 
 @settings(max_examples=100, deadline=None)

@@ -6,6 +6,7 @@ and a rebuild never touches it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -15,6 +16,7 @@ import msgspec
 
 from landed.domain.lifecycle import Fact, Message
 from landed.domain.receipt import Inbound, Receipt
+from landed.domain.rollups import Cell
 
 MessageKey = tuple[str, str]
 """Account and message id."""
@@ -103,13 +105,17 @@ class Sealed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Changes(msgspec.Struct, kw_only=True):
-    """What one batch of records changed; written in one transaction with the position."""
+    """What one batch of records changed; written in one transaction with the position.
+
+    `cells` says how many messages more, or fewer, there are in each cell of the rollup.
+    """
 
     firsts: list[First] = []
     messages: list[tuple[int, Message]] = []
     facts: list[tuple[int, Kept]] = []
     inbound: list[KeptInbound] = []
     unreadable: list[tuple[int, datetime, str]] = []
+    cells: Counter[Cell] = msgspec.field(default_factory=Counter)
     tally: Tally = msgspec.field(default_factory=Tally)
 
 

@@ -41,6 +41,36 @@ ON CONFLICT (key) DO UPDATE SET
 -- name: save_unreadable
 INSERT INTO unreadable (position, received_us, reason) VALUES {rows};
 
+-- name: save_rollup
+INSERT INTO rollup ({rollup_columns}) VALUES {rows}
+ON CONFLICT DO UPDATE SET count = count + excluded.count;
+
+-- name: clean_rollup
+DELETE FROM rollup WHERE count = 0;
+
+-- name: rollup_version
+SELECT version FROM rollup_made;
+
+-- name: begin_rollup
+DELETE FROM rollup;
+
+-- name: save_rollup_version
+INSERT INTO rollup_made VALUES (:version);
+
+-- name: forget_rollup_version
+DELETE FROM rollup_made;
+
+-- name: all_messages
+SELECT {message_columns} FROM message;
+
+-- name: rollup
+SELECT {of}, outcome, latency, price, currency, sum(count) FROM rollup
+WHERE span = :span AND hour >= :since AND hour < :until
+    AND (:account IS NULL OR account = :account)
+    AND (:channel IS NULL OR channel = :channel)
+    AND (:network IS NULL OR network = :network)
+GROUP BY {of}, outcome, latency, price, currency;
+
 -- name: progress
 SELECT epoch, position, at_us, received, folded, duplicate, unreadable FROM fold;
 
@@ -83,4 +113,4 @@ SELECT {receipt_columns} FROM receipt WHERE id > :after ORDER BY id LIMIT :limit
 SELECT (SELECT coalesce(max(id), 0) FROM message), (SELECT coalesce(max(id), 0) FROM receipt);
 
 -- name: outcomes
-SELECT outcome, count(*) FROM message GROUP BY outcome;
+SELECT outcome, sum(count) FROM rollup WHERE span = :span GROUP BY outcome;

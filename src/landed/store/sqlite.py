@@ -9,41 +9,54 @@ is known by their sieve, which is in memory, so that a new message is hardly eve
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from decimal import Decimal
-from functools import cache, lru_cache
+from functools import cache
 from importlib.resources import files
 from itertools import chain, groupby, islice, starmap
 from pathlib import Path
-from typing import Any
 
 import apsw
 import msgspec
 
-from landed.domain.lifecycle import Fact, Message, Source, message_of
-from landed.domain.moments import microseconds, moment, shared_microseconds
-from landed.domain.receipt import OUTCOMES, Api, Inbound, Outcome, Receipt, Segment, Status, Workflow
+from landed.domain.lifecycle import Message, message_of
+from landed.domain.moments import microseconds, moment
+from landed.domain.receipt import Outcome
+from landed.domain.rollups import CELL_FIELDS, HOURS_A_DAY, Cell, cells_version, counted, days_of
 from landed.errors import FoldStopped, StoreUnable
 from landed.journal import Retired
 from landed.sqlite import is_unable, open_file, open_to_read, writing
-from landed.store import Changes, Filter, First, Kept, KeptInbound, Known, MessageKey, Progress, Sealed, Tally
+from landed.store import Changes, Filter, Kept, KeptInbound, Known, MessageKey, Progress, Sealed, Tally
+from landed.store.rows import (
+    GENERATION_BITS,
+    INBOUND_COLUMNS,
+    MESSAGE_COLUMNS,
+    RECEIPT_COLUMNS,
+    Row,
+    hash_of,
+    inbound_of_row,
+    inbound_row,
+    kept_of_row,
+    message_of_row,
+    message_row,
+    message_row_of_first,
+    receipt_row,
+    receipt_row_of_first,
+    unreadable_row,
+)
 from landed.store.sieve import Sieve, Sought
 
 FILE = "store.db"
 APPLICATION_ID = 0x6C6E6473
-GENERATION_BITS = 16
 ERA_BITS = 4
 ROWS_A_STATEMENT = 256
 # Bigger than SQLite's own 1,000, since each batch touches many pages; bounded, since it stalls.
 WAL_PAGES_MAX = 4_096
 # Room for the part of the index that new messages fall into, a generation of random keys.
 CACHE_KIB = 64 * 1024
-# A batch's messages are looked for and then written.
-HASHES_REMEMBERED_MAX = 8_192
-VIEWS = ("message", "receipt", "inbound", "unreadable", "fold", "era_filter")
+VIEWS = ("message", "receipt", "inbound", "unreadable", "fold", "era_filter", "rollup", "rollup_made")
 
 # What is known by retired records alone: each receipt that they were the first to tell, and its message.
 CARRY = (
@@ -65,34 +78,8 @@ MESSAGES_A_TIME = 1_000
 ALWAYS_US = -(2**63)
 NEVER_US = 2**63 - 1
 
-MESSAGE_COLUMNS = (
-    "id, generation, key, account, message_id, outcome, status, provider_status, api, channel, recipient, sender, "
-    "client_ref, network, code, conflict, verified, receipts, seen_us, sent_us, first_us, final_us, price, currency, "
-    "segments"
-)
-RECEIPT_COLUMNS = "id, message, key, position, source, copies, received_us, told, first_position"
-INBOUND_COLUMNS = (
-    "key, position, copies, received_us, account, message_id, api, channel, message_type, text, recipient, sender, "
-    "occurred_us, zone_assumed, api_key, verified, stale, first_position"
-)
-
-Row = tuple[Any, ...]
-
-
-class _More(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The seldom fields of a receipt, as JSON."""
-
-    detail: str | None = None
-    segments: tuple[Segment, ...] = ()
-    workflow: Workflow | None = None
-
-
-_more = msgspec.json.Decoder(_More)
-_NOTHING_MORE = _More()
-
-_packed = msgspec.msgpack.Encoder().encode
-# By the type that SQLite gives: what an older landed wrote in columns became JSON when it was brought forward.
-_UNPACKED: Mapping[type, Callable[[Any], list[Any]]] = {bytes: msgspec.msgpack.decode, str: msgspec.json.decode}
+ROLLUP_COLUMNS = ", ".join(("span", *CELL_FIELDS, "count"))
+HOURS, DAYS = 1, HOURS_A_DAY
 
 
 class SqliteStore:
@@ -107,6 +94,7 @@ class SqliteStore:
         self._sql = queries()
         self._sieves: dict[int, Sieve] = {}
         self._sieves_kept: set[int] = set()
+        self._count_again_if_counted_otherwise()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -137,7 +125,7 @@ class SqliteStore:
         known: dict[MessageKey, Known] = {}
         by_row: dict[int, MessageKey] = {}
         newest = self._newest_message() >> GENERATION_BITS
-        sought = Sought({_hash(message_id) for _, message_id in keys}, 1 << (GENERATION_BITS + ERA_BITS))
+        sought = Sought({hash_of(message_id) for _, message_id in keys}, 1 << (GENERATION_BITS + ERA_BITS))
         for era in range(newest >> ERA_BITS, -1, -1):
             possible = self._sieve(era, newest >> ERA_BITS).passing(sought)
             for generations in _stretches(era, newest) if possible else ():
@@ -150,13 +138,15 @@ class SqliteStore:
                         known[key] = Known(row=row[0], facts={})
                         found += 1
                 if found:
-                    possible = list({_hash(message_id) for _, message_id in keys - known.keys()}.intersection(possible))
+                    possible = list(
+                        {hash_of(message_id) for _, message_id in keys - known.keys()}.intersection(possible)
+                    )
                 if not possible:
                     break
         query = self._sql["receipts_by_message"]
         for row in self._db.execute(query, {"messages": _array(by_row)}):
             key = by_row[row[1]]
-            kept = _kept(row, key[1])
+            kept = kept_of_row(row, key[1])
             known[key].facts[kept.fact.key] = kept
         return known
 
@@ -164,7 +154,7 @@ class SqliteStore:
         """The inbound messages with these keys that are kept."""
         wanted = msgspec.json.encode([key.hex() for key in keys]).decode()
         rows = self._db.execute(self._sql["inbound_by_key"], {"keys": wanted})
-        return {row[0]: _kept_inbound(row) for row in rows}
+        return {row[0]: inbound_of_row(row) for row in rows}
 
     def next_rows(self) -> tuple[int, int]:
         """The rows that the next new message and the next new receipt take."""
@@ -173,14 +163,15 @@ class SqliteStore:
 
     def save(self, changes: Changes, *, epoch: str, before: int, position: int, at: datetime) -> Progress:
         """Write the changes and move the position from `before`; FoldStopped when it is not there."""
-        self._insert("save_messages", map(_message_row_of_first, changes.firsts))
-        self._insert("save_receipts", map(_receipt_row_of_first, changes.firsts))
-        self._insert("save_messages", starmap(_message_row, changes.messages))
-        self._insert("save_receipts", starmap(_receipt_row, changes.facts))
-        self._insert("save_inbound", map(_inbound_row, changes.inbound))
-        self._insert("save_unreadable", starmap(_unreadable_row, changes.unreadable))
+        self._insert("save_messages", map(message_row_of_first, changes.firsts))
+        self._insert("save_receipts", map(receipt_row_of_first, changes.firsts))
+        self._insert("save_messages", starmap(message_row, changes.messages))
+        self._insert("save_receipts", starmap(receipt_row, changes.facts))
+        self._insert("save_inbound", map(inbound_row, changes.inbound))
+        self._insert("save_unreadable", starmap(unreadable_row, changes.unreadable))
         self._sift((first.message_row, first.receipt.message_id) for first in changes.firsts)
         self._sift((row, message.message_id) for row, message in changes.messages)
+        self._save_cells(changes.cells)
         moved = {"epoch": epoch, "before": before, "position": position, "at_us": microseconds(at)}
         row = self._db.execute(self._sql["move_progress"], moved | msgspec.structs.asdict(changes.tally)).get
         if row is None:
@@ -215,6 +206,7 @@ class SqliteStore:
         straddling: list[MessageKey] = list(self._db.execute(STRADDLING, through))
         for start in range(0, len(straddling), MESSAGES_A_TIME):
             self._join_again(straddling[start : start + MESSAGES_A_TIME])
+        self._count_again()
         messages, unreadable, folded = self._db.execute(CARRIED).get
         # A store that is older than what was retired cannot tell of the rest whether it was duplicate: that is lost.
         received = retired.requests if upto >= retired.position else folded + unreadable
@@ -225,10 +217,29 @@ class SqliteStore:
         )
         return Sealed(through=retired.position, upto=upto, messages=messages)
 
+    def _save_cells(self, cells: Counter[Cell]) -> None:
+        """Count messages in the cells of their hours and days; one with none left is no cell."""
+        for span, several in ((HOURS, cells), (DAYS, days_of(cells))):
+            self._insert("save_rollup", ((span, *cell, count) for cell, count in several.items() if count))
+        if any(count < 0 for count in cells.values()):
+            self._db.execute(self._sql["clean_rollup"])
+
+    def _count_again_if_counted_otherwise(self) -> None:
+        """Count all messages again where an older landed told cells apart otherwise, or did not count."""
+        with self.transaction():
+            if self._db.execute(self._sql["rollup_version"]).get != cells_version():
+                self._count_again()
+
+    def _count_again(self) -> None:
+        for name in ("begin_rollup", "forget_rollup_version"):
+            self._db.execute(self._sql[name])
+        self._db.execute(self._sql["save_rollup_version"], {"version": cells_version()})
+        self._save_cells(counted(map(message_of_row, self._db.execute(self._sql["all_messages"]))))
+
     def _join_again(self, keys: Collection[MessageKey]) -> None:
         """Make messages what their receipts here say."""
         rows = [
-            _message_row(known.row, message_of(account, [kept.fact for kept in known.facts.values()]))
+            message_row(known.row, message_of(account, [kept.fact for kept in known.facts.values()]))
             for (account, _), known in self.load(keys).items()
         ]
         self._insert("save_messages", rows)
@@ -272,7 +283,7 @@ class SqliteStore:
         """Let new messages pass; if they are not written after all, they will be looked for in vain."""
         for era, several in groupby(messages, lambda message: message[0] >> (GENERATION_BITS + ERA_BITS)):
             if era in self._sieves:
-                self._sieves[era].add([_hash(message_id) for _, message_id in several])
+                self._sieves[era].add([hash_of(message_id) for _, message_id in several])
 
     def _insert(self, name: str, rows: Iterable[Row]) -> None:
         # Rows are made as they are bound: thousands at a time would have Python's collector at work.
@@ -294,7 +305,7 @@ class SqliteReader:
 
     def outcomes(self) -> dict[Outcome, int]:
         """How many messages there are of each outcome."""
-        return {Outcome(outcome): count for outcome, count in self._db.execute(self._sql["outcomes"])}
+        return {Outcome(outcome): count for outcome, count in self._db.execute(self._sql["outcomes"], {"span": DAYS})}
 
     def messages(self, wanted: Filter, *, limit: int, after: str | None = None) -> list[Message]:
         """Messages newest first, at most `limit`, from behind the message with the id `after`."""
@@ -313,7 +324,7 @@ class SqliteReader:
             "recipient": wanted.to,
         }
         same = {name: getattr(wanted, name) for name in ("outcome", "status", "channel", "network", "client_ref")}
-        return [_message(row) for row in self._db.execute(self._sql["list_messages"], values | same)]
+        return [message_of_row(row) for row in self._db.execute(self._sql["list_messages"], values | same)]
 
     def find(self, reference: str, *, limit: int) -> list[Message]:
         """Messages with that id, or else with that client reference, newest first."""
@@ -321,14 +332,14 @@ class SqliteReader:
         for generation in self._generations() if not rows else ():
             values = {"generation": generation, "client_ref": reference, "limit": limit - len(rows)}
             rows += self._db.execute(self._sql["messages_by_client_ref"], values)
-        return [_message(row) for row in rows[:limit]]
+        return [message_of_row(row) for row in rows[:limit]]
 
     def facts(self, message: Message) -> list[Kept]:
         """Everything said of one message, in no order."""
         rows = [row for row in self._rows_by_id(message.message_id) if row[3] == message.account]
         query = self._sql["receipts_by_message"]
         kept = self._db.execute(query, {"messages": _array(row[0] for row in rows)})
-        return [_kept(row, message.message_id) for row in kept]
+        return [kept_of_row(row, message.message_id) for row in kept]
 
     def receipts_after(self, row: int, limit: int) -> list[tuple[Kept, Message]]:
         """Receipts in the order in which they were folded, with their messages as they stand."""
@@ -336,8 +347,10 @@ class SqliteReader:
         with self._db:
             receipts: list[Row] = list(self._db.execute(self._sql["receipts_after"], {"after": row, "limit": limit}))
             wanted = {"messages": _array({receipt[1] for receipt in receipts})}
-            messages = {each[0]: _message(each) for each in self._db.execute(self._sql["messages_by_row"], wanted)}
-        return [(_kept(receipt, messages[receipt[1]].message_id), messages[receipt[1]]) for receipt in receipts]
+            messages = {
+                each[0]: message_of_row(each) for each in self._db.execute(self._sql["messages_by_row"], wanted)
+            }
+        return [(kept_of_row(receipt, messages[receipt[1]].message_id), messages[receipt[1]]) for receipt in receipts]
 
     def newest_receipt(self) -> int:
         """The row of the newest receipt; 0 before the first."""
@@ -354,7 +367,7 @@ class SqliteReader:
 
     def _rows_by_id(self, message_id: str) -> list[Row]:
         generations = _array(self._generations())
-        values = {"generations": generations, "key": _hash(message_id), "message_id": message_id}
+        values = {"generations": generations, "key": hash_of(message_id), "message_id": message_id}
         return list(self._db.execute(self._sql["messages_by_id"], values))
 
 
@@ -373,6 +386,7 @@ def queries() -> Mapping[str, str]:
         "{message_columns}": MESSAGE_COLUMNS,
         "{receipt_columns}": RECEIPT_COLUMNS,
         "{inbound_columns}": INBOUND_COLUMNS,
+        "{rollup_columns}": ROLLUP_COLUMNS,
     }
     for mark, names in columns.items():
         text = text.replace(mark, names)
@@ -402,12 +416,6 @@ def _progress_of(row: Row) -> Progress:
     return Progress(epoch=epoch, position=position, at=moment(at_us) if at_us else None, tally=tally)
 
 
-@lru_cache(HASHES_REMEMBERED_MAX)
-def _hash(message_id: str) -> int:
-    digest = hashlib.blake2b(message_id.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)
-
-
 def _stretches(era: int, newest: int) -> Iterator[Sequence[int]]:
     """The generations of an era, as they are looked into together: first the two newest of all, then the rest."""
     first, behind = era << ERA_BITS, min((era + 1) << ERA_BITS, newest + 1)
@@ -419,240 +427,3 @@ def _stretches(era: int, newest: int) -> Iterator[Sequence[int]]:
 
 def _array(values: Iterable[int]) -> str:
     return "[" + ",".join(map(str, values)) + "]"
-
-
-def _us(time: datetime | None) -> int | None:
-    return None if time is None else microseconds(time)
-
-
-def _time(us: int | None) -> datetime | None:
-    return None if us is None else moment(us)
-
-
-def _text(price: Decimal | None) -> str | None:
-    if price is None:
-        return None
-    # At a third of the cost of `format`, which seldom says anything else.
-    text = str(price)
-    return format(price, "f") if "E" in text else text
-
-
-def _price(text: str | None) -> Decimal | None:
-    return None if text is None else Decimal(text)
-
-
-def _message_row(row: int, message: Message) -> Row:
-    return (
-        row,
-        row >> GENERATION_BITS,
-        _hash(message.message_id),
-        message.account,
-        message.message_id,
-        message.outcome,
-        message.status,
-        message.provider_status,
-        message.api,
-        message.channel,
-        message.to,
-        message.sender,
-        message.client_ref,
-        message.network,
-        message.code,
-        message.conflict,
-        message.verified,
-        message.receipts,
-        microseconds(message.seen_at),
-        _us(message.sent_at),
-        _us(message.first_at),
-        _us(message.final_at),
-        _text(message.price),
-        message.currency,
-        message.segments,
-    )
-
-
-def _message_row_of_first(first: First) -> Row:
-    receipt = first.receipt
-    status = receipt.status
-    outcome, received_us = OUTCOMES[status], first.received_us
-    return (
-        first.message_row,
-        first.message_row >> GENERATION_BITS,
-        _hash(receipt.message_id),
-        first.account,
-        receipt.message_id,
-        outcome,
-        status,
-        receipt.provider_status,
-        receipt.api,
-        receipt.channel,
-        receipt.to,
-        receipt.sender,
-        receipt.client_ref,
-        receipt.network,
-        receipt.code,
-        False,
-        receipt.verified,
-        1,
-        received_us,
-        None,
-        received_us,
-        None if outcome is Outcome.PENDING else received_us,
-        _text(receipt.price),
-        receipt.currency,
-        receipt.segments,
-    )
-
-
-def _message(row: Row) -> Message:
-    return Message(
-        account=row[3],
-        message_id=row[4],
-        outcome=Outcome(row[5]),
-        status=Status(row[6]),
-        provider_status=row[7],
-        api=Api(row[8]),
-        channel=row[9],
-        to=row[10],
-        sender=row[11],
-        client_ref=row[12],
-        network=row[13],
-        code=row[14],
-        conflict=bool(row[15]),
-        verified=bool(row[16]),
-        receipts=row[17],
-        seen_at=moment(row[18]),
-        sent_at=_time(row[19]),
-        first_at=_time(row[20]),
-        final_at=_time(row[21]),
-        price=_price(row[22]),
-        currency=row[23],
-        segments=row[24],
-    )
-
-
-def _receipt_row(message: int, kept: Kept) -> Row:
-    fact = kept.fact
-    said = (kept.row, message, fact.key, kept.position, fact.source, fact.copies, microseconds(fact.received_at))
-    return (*said, _told(fact.receipt), kept.first_position)
-
-
-def _receipt_row_of_first(first: First) -> Row:
-    said = (first.receipt_row, first.message_row, first.key, first.position, Source.WEBHOOK, 1, first.received_us)
-    return (*said, _told(first.receipt), first.position)
-
-
-def _told(receipt: Receipt) -> bytes:
-    told = (
-        receipt.api,
-        receipt.channel,
-        receipt.status,
-        receipt.provider_status,
-        receipt.code,
-        receipt.network,
-        receipt.to,
-        receipt.sender,
-        receipt.client_ref,
-        shared_microseconds(receipt.occurred_at),
-        shared_microseconds(receipt.pushed_at),
-        receipt.zone_assumed,
-        _text(receipt.price),
-        receipt.currency,
-        receipt.segments,
-        receipt.api_key,
-        receipt.verified,
-        receipt.stale,
-        _seldom(receipt),
-    )
-    return _packed(told)
-
-
-def _seldom(receipt: Receipt) -> str | None:
-    if receipt.detail is None and receipt.workflow is None and not receipt.segment_receipts:
-        return None
-    return msgspec.json.encode(_More(receipt.detail, receipt.segment_receipts, receipt.workflow)).decode()
-
-
-def _kept(row: Row, message_id: str) -> Kept:
-    told = _UNPACKED[type(row[7])](row[7])
-    more = _NOTHING_MORE if told[18] is None else _more.decode(told[18])
-    receipt = Receipt(
-        api=Api(told[0]),
-        message_id=message_id,
-        channel=told[1],
-        status=Status(told[2]),
-        provider_status=told[3],
-        code=told[4],
-        network=told[5],
-        to=told[6],
-        sender=told[7],
-        client_ref=told[8],
-        occurred_at=_time(told[9]),
-        pushed_at=_time(told[10]),
-        zone_assumed=bool(told[11]),
-        price=_price(told[12]),
-        currency=told[13],
-        segments=told[14],
-        api_key=told[15],
-        verified=bool(told[16]),
-        stale=bool(told[17]),
-        detail=more.detail,
-        segment_receipts=more.segments,
-        workflow=more.workflow,
-    )
-    fact = Fact(receipt=receipt, key=row[2], received_at=moment(row[6]), source=Source(row[4]), copies=row[5])
-    return Kept(row=row[0], position=row[3], first_position=row[8], fact=fact)
-
-
-def _unreadable_row(position: int, at: datetime, reason: str) -> Row:
-    return (position, microseconds(at), reason)
-
-
-def _inbound_row(kept: KeptInbound) -> Row:
-    inbound = kept.inbound
-    return (
-        kept.key,
-        kept.position,
-        kept.copies,
-        microseconds(kept.received_at),
-        kept.account,
-        inbound.message_id,
-        inbound.api,
-        inbound.channel,
-        inbound.message_type,
-        inbound.text,
-        inbound.to,
-        inbound.sender,
-        _us(inbound.occurred_at),
-        inbound.zone_assumed,
-        inbound.api_key,
-        inbound.verified,
-        inbound.stale,
-        kept.first_position,
-    )
-
-
-def _kept_inbound(row: Row) -> KeptInbound:
-    inbound = Inbound(
-        message_id=row[5],
-        api=Api(row[6]),
-        channel=row[7],
-        message_type=row[8],
-        text=row[9],
-        to=row[10],
-        sender=row[11],
-        occurred_at=_time(row[12]),
-        zone_assumed=bool(row[13]),
-        api_key=row[14],
-        verified=bool(row[15]),
-        stale=bool(row[16]),
-    )
-    return KeptInbound(
-        key=row[0],
-        position=row[1],
-        first_position=row[17],
-        copies=row[2],
-        received_at=moment(row[3]),
-        account=row[4],
-        inbound=inbound,
-    )

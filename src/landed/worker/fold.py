@@ -17,9 +17,10 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from landed.domain.lifecycle import Fact, Source, greater_copy, inbound_key, message_of, receipt_key
+from landed.domain.lifecycle import Fact, Message, Source, greater_copy, inbound_key, message_of, receipt_key
 from landed.domain.moments import moment
 from landed.domain.receipt import Api, Inbound, Receipt, Status
+from landed.domain.rollups import Cell, cell_of, cell_of_first
 from landed.errors import FoldStopped, Unreadable
 from landed.journal import Journal
 from landed.journal.record import KeptRequest, SentRecord, TickRecord, Told, decode_told
@@ -123,7 +124,8 @@ class _Batch:
         self._known: dict[MessageKey, Known] = {}
         self._alone: set[MessageKey] = set()
         self._touched: dict[MessageKey, set[bytes]] = {}
-        self._moved: set[MessageKey] = set()
+        # Each message that moves, with the cell that it leaves.
+        self._moved: dict[MessageKey, Cell | None] = {}
         self._inbound: dict[bytes, KeptInbound] = {}
         self._next_message = self._next_receipt = 0
 
@@ -140,8 +142,9 @@ class _Batch:
             known = self._known[message]
             self._changes.facts.extend((known.row, known.facts[key]) for key in touched)
             if message in self._moved:
-                joined = message_of(message[0], [kept.fact for kept in known.facts.values()])
+                joined = _joined(message, known)
                 self._changes.messages.append((known.row, joined))
+                self._count(self._moved[message], cell_of(joined))
         self._changes.inbound = list(self._inbound.values())
         return self._changes
 
@@ -198,6 +201,7 @@ class _Batch:
         rows = self._next_message, self._next_receipt
         key = receipt_key(account, receipt)
         self._changes.firsts.append(First(*rows, position, account, receipt, key, record.received_us))
+        self._changes.cells[cell_of_first(account, receipt, record.received_us)] += 1
         self._next_message, self._next_receipt = rows[0] + 1, rows[1] + 1
 
     def _join(self, position: int, account: str, receipt: Receipt, received_at: datetime, source: Source) -> bool:
@@ -210,9 +214,9 @@ class _Batch:
         self._touched.setdefault(message, set()).add(fact.key)
         kept = known.facts.get(fact.key)
         if kept is None:
+            self._move(message, known)
             known.facts[fact.key] = Kept(row=self._next_receipt, position=position, first_position=position, fact=fact)
             self._next_receipt += 1
-            self._moved.add(message)
             return True
         if self._sealed.has_counted(position, kept.first_position):
             return False
@@ -221,13 +225,28 @@ class _Batch:
             kept.position = position
         # A copy that says nothing else, later, is counted, and the message stays as it is.
         if best.receipt is not kept.fact.receipt or best.received_at != kept.fact.received_at:
-            self._moved.add(message)
+            self._move(message, known)
         kept.fact = best
         return False
+
+    def _move(self, message: MessageKey, known: Known) -> None:
+        """Note, before it changes, where the message is counted."""
+        if message not in self._moved:
+            self._moved[message] = cell_of(_joined(message, known)) if known.facts else None
+
+    def _count(self, left: Cell | None, taken: Cell) -> None:
+        if left != taken:
+            self._changes.cells[taken] += 1
+            if left is not None:
+                self._changes.cells[left] -= 1
 
     def _tell(self, folded: Folded) -> None:
         if self._is_heard:
             self.folded.append(folded)
+
+
+def _joined(message: MessageKey, known: Known) -> Message:
+    return message_of(message[0], [kept.fact for kept in known.facts.values()])
 
 
 _Read = tuple[Receipt | Inbound, ...] | Unreadable

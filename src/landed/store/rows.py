@@ -1,0 +1,303 @@
+"""What a row of the store's tables says, and how it is written: messages, receipts, inbound messages."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from landed.domain.lifecycle import Fact, Message, Source
+from landed.domain.moments import microseconds, moment, shared_microseconds
+from landed.domain.receipt import OUTCOMES, Api, Inbound, Outcome, Receipt, Segment, Status, Workflow
+from landed.store import First, Kept, KeptInbound
+
+GENERATION_BITS = 16
+# A batch's messages are looked for and then written.
+HASHES_REMEMBERED_MAX = 8_192
+
+MESSAGE_COLUMNS = (
+    "id, generation, key, account, message_id, outcome, status, provider_status, api, channel, recipient, sender, "
+    "client_ref, network, code, conflict, verified, receipts, seen_us, sent_us, first_us, final_us, price, currency, "
+    "segments"
+)
+RECEIPT_COLUMNS = "id, message, key, position, source, copies, received_us, told, first_position"
+INBOUND_COLUMNS = (
+    "key, position, copies, received_us, account, message_id, api, channel, message_type, text, recipient, sender, "
+    "occurred_us, zone_assumed, api_key, verified, stale, first_position"
+)
+
+Row = tuple[Any, ...]
+
+
+class _More(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The seldom fields of a receipt, as JSON."""
+
+    detail: str | None = None
+    segments: tuple[Segment, ...] = ()
+    workflow: Workflow | None = None
+
+
+_more = msgspec.json.Decoder(_More)
+_NOTHING_MORE = _More()
+
+_packed = msgspec.msgpack.Encoder().encode
+# By the type that SQLite gives: what an older landed wrote in columns became JSON when it was brought forward.
+_UNPACKED: Mapping[type, Callable[[Any], list[Any]]] = {bytes: msgspec.msgpack.decode, str: msgspec.json.decode}
+
+
+@lru_cache(HASHES_REMEMBERED_MAX)
+def hash_of(message_id: str) -> int:
+    """The 64-bit hash that a message is looked up by."""
+    digest = hashlib.blake2b(message_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def _us(time: datetime | None) -> int | None:
+    return None if time is None else microseconds(time)
+
+
+def _time(us: int | None) -> datetime | None:
+    return None if us is None else moment(us)
+
+
+def _text(price: Decimal | None) -> str | None:
+    if price is None:
+        return None
+    # At a third of the cost of `format`, which seldom says anything else.
+    text = str(price)
+    return format(price, "f") if "E" in text else text
+
+
+def _price(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)
+
+
+def message_row(row: int, message: Message) -> Row:
+    """A message as its table has it."""
+    return (
+        row,
+        row >> GENERATION_BITS,
+        hash_of(message.message_id),
+        message.account,
+        message.message_id,
+        message.outcome,
+        message.status,
+        message.provider_status,
+        message.api,
+        message.channel,
+        message.to,
+        message.sender,
+        message.client_ref,
+        message.network,
+        message.code,
+        message.conflict,
+        message.verified,
+        message.receipts,
+        microseconds(message.seen_at),
+        _us(message.sent_at),
+        _us(message.first_at),
+        _us(message.final_at),
+        _text(message.price),
+        message.currency,
+        message.segments,
+    )
+
+
+def message_row_of_first(first: First) -> Row:
+    """The same, of a message of which there is one receipt."""
+    receipt = first.receipt
+    status = receipt.status
+    outcome, received_us = OUTCOMES[status], first.received_us
+    return (
+        first.message_row,
+        first.message_row >> GENERATION_BITS,
+        hash_of(receipt.message_id),
+        first.account,
+        receipt.message_id,
+        outcome,
+        status,
+        receipt.provider_status,
+        receipt.api,
+        receipt.channel,
+        receipt.to,
+        receipt.sender,
+        receipt.client_ref,
+        receipt.network,
+        receipt.code,
+        False,
+        receipt.verified,
+        1,
+        received_us,
+        None,
+        received_us,
+        None if outcome is Outcome.PENDING else received_us,
+        _text(receipt.price),
+        receipt.currency,
+        receipt.segments,
+    )
+
+
+def message_of_row(row: Row) -> Message:
+    """A message from its row."""
+    return Message(
+        account=row[3],
+        message_id=row[4],
+        outcome=Outcome(row[5]),
+        status=Status(row[6]),
+        provider_status=row[7],
+        api=Api(row[8]),
+        channel=row[9],
+        to=row[10],
+        sender=row[11],
+        client_ref=row[12],
+        network=row[13],
+        code=row[14],
+        conflict=bool(row[15]),
+        verified=bool(row[16]),
+        receipts=row[17],
+        seen_at=moment(row[18]),
+        sent_at=_time(row[19]),
+        first_at=_time(row[20]),
+        final_at=_time(row[21]),
+        price=_price(row[22]),
+        currency=row[23],
+        segments=row[24],
+    )
+
+
+def receipt_row(message: int, kept: Kept) -> Row:
+    """A receipt, or the sender's own word, as its table has it."""
+    fact = kept.fact
+    said = (kept.row, message, fact.key, kept.position, fact.source, fact.copies, microseconds(fact.received_at))
+    return (*said, _told(fact.receipt), kept.first_position)
+
+
+def receipt_row_of_first(first: First) -> Row:
+    """The same, of the only receipt of a new message."""
+    said = (first.receipt_row, first.message_row, first.key, first.position, Source.WEBHOOK, 1, first.received_us)
+    return (*said, _told(first.receipt), first.position)
+
+
+def _told(receipt: Receipt) -> bytes:
+    told = (
+        receipt.api,
+        receipt.channel,
+        receipt.status,
+        receipt.provider_status,
+        receipt.code,
+        receipt.network,
+        receipt.to,
+        receipt.sender,
+        receipt.client_ref,
+        shared_microseconds(receipt.occurred_at),
+        shared_microseconds(receipt.pushed_at),
+        receipt.zone_assumed,
+        _text(receipt.price),
+        receipt.currency,
+        receipt.segments,
+        receipt.api_key,
+        receipt.verified,
+        receipt.stale,
+        _seldom(receipt),
+    )
+    return _packed(told)
+
+
+def _seldom(receipt: Receipt) -> str | None:
+    if receipt.detail is None and receipt.workflow is None and not receipt.segment_receipts:
+        return None
+    return msgspec.json.encode(_More(receipt.detail, receipt.segment_receipts, receipt.workflow)).decode()
+
+
+def kept_of_row(row: Row, message_id: str) -> Kept:
+    """A receipt from its row, which does not bear its message's id."""
+    told = _UNPACKED[type(row[7])](row[7])
+    more = _NOTHING_MORE if told[18] is None else _more.decode(told[18])
+    receipt = Receipt(
+        api=Api(told[0]),
+        message_id=message_id,
+        channel=told[1],
+        status=Status(told[2]),
+        provider_status=told[3],
+        code=told[4],
+        network=told[5],
+        to=told[6],
+        sender=told[7],
+        client_ref=told[8],
+        occurred_at=_time(told[9]),
+        pushed_at=_time(told[10]),
+        zone_assumed=bool(told[11]),
+        price=_price(told[12]),
+        currency=told[13],
+        segments=told[14],
+        api_key=told[15],
+        verified=bool(told[16]),
+        stale=bool(told[17]),
+        detail=more.detail,
+        segment_receipts=more.segments,
+        workflow=more.workflow,
+    )
+    fact = Fact(receipt=receipt, key=row[2], received_at=moment(row[6]), source=Source(row[4]), copies=row[5])
+    return Kept(row=row[0], position=row[3], first_position=row[8], fact=fact)
+
+
+def unreadable_row(position: int, at: datetime, reason: str) -> Row:
+    """A request that could not be read, as its table has it."""
+    return (position, microseconds(at), reason)
+
+
+def inbound_row(kept: KeptInbound) -> Row:
+    """An inbound message as its table has it."""
+    inbound = kept.inbound
+    return (
+        kept.key,
+        kept.position,
+        kept.copies,
+        microseconds(kept.received_at),
+        kept.account,
+        inbound.message_id,
+        inbound.api,
+        inbound.channel,
+        inbound.message_type,
+        inbound.text,
+        inbound.to,
+        inbound.sender,
+        _us(inbound.occurred_at),
+        inbound.zone_assumed,
+        inbound.api_key,
+        inbound.verified,
+        inbound.stale,
+        kept.first_position,
+    )
+
+
+def inbound_of_row(row: Row) -> KeptInbound:
+    """An inbound message from its row."""
+    inbound = Inbound(
+        message_id=row[5],
+        api=Api(row[6]),
+        channel=row[7],
+        message_type=row[8],
+        text=row[9],
+        to=row[10],
+        sender=row[11],
+        occurred_at=_time(row[12]),
+        zone_assumed=bool(row[13]),
+        api_key=row[14],
+        verified=bool(row[15]),
+        stale=bool(row[16]),
+    )
+    return KeptInbound(
+        key=row[0],
+        position=row[1],
+        first_position=row[17],
+        copies=row[2],
+        received_at=moment(row[3]),
+        account=row[4],
+        inbound=inbound,
+    )
