@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from landed.domain.lifecycle import Fact, Message, Source, message_of, receipt_key
-from landed.domain.receipt import Api, Inbound, Outcome, Receipt, Segment, Status, Workflow
+from landed.domain.receipt import Api, Inbound, Outcome, Part, Receipt, Segment, Status, Workflow
 from landed.domain.rollups import counted
 from landed.errors import FoldStopped
 from landed.store import Changes, Filter, Kept, KeptInbound, Tally
@@ -29,6 +29,7 @@ moments = st.datetimes(timezones=st.just(UTC))
 maybe_moments = st.none() | moments
 prices = st.none() | st.decimals(-(10**12), 10**12, allow_nan=False, allow_infinity=False, places=8)
 maybe_counts = st.none() | st.integers(0, 9_999)
+parts = st.none() | st.builds(Part, group=texts, number=st.integers(1, 255), of=st.integers(1, 255))
 receipts = st.builds(
     Receipt,
     api=st.sampled_from(Api),
@@ -52,6 +53,7 @@ receipts = st.builds(
         tuple
     ),
     workflow=st.none() | st.builds(Workflow, workflow_id=texts, items_number=maybe_texts, items_total=maybe_texts),
+    part=parts,
     api_key=maybe_texts,
     verified=st.booleans(),
     stale=st.booleans(),
@@ -89,6 +91,7 @@ messages = st.builds(
     price=prices,
     currency=maybe_texts,
     segments=maybe_counts,
+    part=parts,
 )
 inbounds = st.builds(
     Inbound,

@@ -131,8 +131,9 @@ sms_receipts = st.builds(
     ),
 )
 sents = st.builds(
-    sent,
+    lambda message_id, part, **fields: sent(message_id, **part, **fields),
     message_ids,
+    st.sampled_from([{}, {"group": "m1", "part": 1, "parts": 2}, {"group": "m1", "part": 2, "parts": 2}]),
     account=accounts,
     at_us=received,
     sent_us=received,

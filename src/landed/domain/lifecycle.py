@@ -28,7 +28,7 @@ from typing import TypeVar
 import msgspec
 
 from landed.domain.moments import MILLISECOND, microseconds, shared_microseconds
-from landed.domain.receipt import Api, Inbound, Outcome, Receipt, Segment, Status
+from landed.domain.receipt import Api, Inbound, Outcome, Part, Receipt, Segment, Status
 
 RANKS: Mapping[Status, int] = {
     Status.UNRECOGNISED: 0,
@@ -159,6 +159,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     price: Decimal | None
     currency: str | None
     segments: int | None
+    part: Part | None = None
 
     @property
     def latency_ms(self) -> int | None:
@@ -231,6 +232,63 @@ def message_of(account: str, facts: Collection[Fact]) -> Message:
         price=priced.price,
         currency=priced.currency,
         segments=_first([receipt.segments for receipt in receipts]),
+        part=_first([receipt.part for receipt in receipts]),
+    )
+
+
+# Of a long text the worst part decides: what lacks a part has not arrived. An open part keeps all open, until then.
+OUTCOMES_WORST_FIRST = (Outcome.FAILED, Outcome.PENDING, Outcome.UNCONFIRMED, Outcome.DELIVERED)
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True):
+    """A long text that was sent in parts, each a message of its own.
+
+    `parts` has those that are known, in order; `outcome` is None before all `of` of them are. `price` is the sum of
+    the prices that are known, None where there is none or they are in several currencies.
+    """
+
+    group: str
+    of: int
+    parts: tuple[Message, ...]
+    outcome: Outcome | None
+    conflict: bool
+    price: Decimal | None
+    currency: str | None
+
+    @property
+    def delivered(self) -> int:
+        """How many parts were delivered."""
+        return sum(part.outcome is Outcome.DELIVERED for part in self.parts)
+
+
+def group_of(messages: Iterable[Message]) -> Group | None:
+    """The group of these parts, in whatever order they come; None where there are none.
+
+    Of several messages that claim one part's place, which only a mistake of the sender's makes, the worst stands.
+    """
+    places: dict[int, Message] = {}
+    claims = sorted(
+        (message for message in messages if message.part is not None),
+        key=lambda message: (OUTCOMES_WORST_FIRST.index(message.outcome), message.message_id),
+    )
+    for message in claims:
+        places.setdefault(message.part.number, message)  # type: ignore[union-attr] # filtered above
+    if not claims or claims[0].part is None:
+        return None
+    of = max(message.part.of for message in claims)  # type: ignore[union-attr] # filtered above
+    parts = tuple(places[number] for number in sorted(places))
+    outcomes = {part.outcome for part in parts}
+    prices = [part.price for part in parts if part.price is not None]
+    currencies = {part.currency for part in parts if part.price is not None}
+    is_summed = len(currencies) == 1
+    return Group(
+        group=claims[0].part.group,
+        of=of,
+        parts=parts,
+        outcome=next(each for each in OUTCOMES_WORST_FIRST if each in outcomes) if len(parts) == of else None,
+        conflict=any(part.conflict for part in parts),
+        price=sum(prices, Decimal(0)) if is_summed else None,
+        currency=currencies.pop() if is_summed else None,
     )
 
 

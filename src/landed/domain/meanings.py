@@ -283,7 +283,7 @@ _ROWS: tuple[tuple[str, Kind, Move, int | None, str, str], ...] = (
         Kind.CONTENT,
         Move.SENDER,
         None,
-        "A value in the request is not one that the API takes.",
+        "One of the values sent is none that the API takes.",
         "Correct the value that the answer names.",
     ),
     (
@@ -596,7 +596,7 @@ _ROWS: tuple[tuple[str, Kind, Move, int | None, str, str], ...] = (
         Move.SENDER,
         None,
         "There is no such channel.",
-        "Use sms, mms, rcs, whatsapp, messenger or viber_service.",
+        "Use sms, whatsapp, rcs, viber_service, messenger or mms.",
     ),
     (
         "invalid-channel-parameters",

@@ -73,6 +73,17 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True):
     items_total: str | None = None
 
 
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """Which part of a long text a message is: `number` from 1, `of` so many; `group` is the first part's message id.
+
+    Only the sender can know that. Receipts that share a reference and a recipient may be of different texts.
+    """
+
+    group: str
+    number: int
+    of: int
+
+
 class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What Vonage said of one message at one moment.
 
@@ -104,6 +115,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     segments: int | None = None
     segment_receipts: tuple[Segment, ...] = ()
     workflow: Workflow | None = None
+    part: Part | None = None
     api_key: str | None = None
     verified: bool = False
     stale: bool = False

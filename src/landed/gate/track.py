@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -18,10 +18,12 @@ from landed.journal.sqlite import FILE, SqliteJournal
 from landed.settings import Settings, load
 
 MESSAGE_ID_CHARACTERS_MAX = 256
+# The header of a concatenated SMS counts them in one byte.
+PARTS_MAX = 255
 
 
 def track(  # noqa: PLR0913 - what is known of a send, all but its id by name
-    message_id: str,
+    message_id: str | Sequence[str],
     *,
     api: str = "messages",
     channel: str = "sms",
@@ -36,7 +38,8 @@ def track(  # noqa: PLR0913 - what is known of a send, all but its id by name
 
     `api` is "messages" or "sms", `channel` as Vonage writes it, `sent_at` an aware datetime (now if
     None), `account` the name of the account (the first one if None), `data` the data directory. Numbers
-    may be written with `+`, `00` and blanks. Of a long text through the SMS API each part has its id.
+    may be written with `+`, `00` and blanks. A long text through the SMS API goes out in parts, each with an id of its
+    own: give all of them, in order, and landed tells what became of the whole.
 
     It returns when that is durable; a coroutine calls it in a thread. Any process may. Raises SettingsError for what
     is wrong in the call or the settings, SurroundingsError when the journal cannot be written now: the
@@ -44,20 +47,28 @@ def track(  # noqa: PLR0913 - what is known of a send, all but its id by name
     """
     settings = load(data=data)
     now_us = time.time_ns() // 1_000
-    record = SentRecord(
-        id=Ids().next(),
-        at_us=now_us,
-        account=_account(settings, account),
-        message_id=_message_id(message_id),
-        api=_api(api),
-        channel=channel.lower(),
-        to=None if not to else normal_number(to),
-        sender=None if not sender else normal_number(sender),
-        client_ref=client_ref or None,
-        sent_us=now_us if sent_at is None else _microseconds(sent_at),
-    )
+    parts = _message_ids(message_id)
+    ids = Ids()
+    records = [
+        SentRecord(
+            id=ids.next(),
+            at_us=now_us,
+            account=_account(settings, account),
+            message_id=part,
+            api=_api(api),
+            channel=channel.lower(),
+            to=None if not to else normal_number(to),
+            sender=None if not sender else normal_number(sender),
+            client_ref=client_ref or None,
+            sent_us=now_us if sent_at is None else _microseconds(sent_at),
+            group=parts[0] if len(parts) > 1 else "",
+            part=number if len(parts) > 1 else 0,
+            parts=len(parts) if len(parts) > 1 else 0,
+        )
+        for number, part in enumerate(parts, 1)
+    ]
     with _making(settings.data), closing(SqliteJournal(settings.data / FILE)) as journal:
-        journal.append([encode(record)])
+        journal.append([encode(record) for record in records])
 
 
 @contextmanager
@@ -69,6 +80,14 @@ def _making(data: Path) -> Iterator[None]:
             f"The data directory {data} cannot be written ({error.strerror}): name another."
         ) from error
     yield
+
+
+def _message_ids(given: str | Sequence[str]) -> list[str]:
+    several = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+    parts = [_message_id(each) for each in several]
+    if not 0 < len(parts) <= PARTS_MAX or len(set(parts)) < len(parts):
+        raise SettingsError(f"A text has 1 to {PARTS_MAX} parts, each with an id of its own; {len(parts)} were given.")
+    return parts
 
 
 def _message_id(message_id: str) -> str:

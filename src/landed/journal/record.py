@@ -61,7 +61,10 @@ class KeptRequest(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc
 
 
 class SentRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="sent"):
-    """The sending side's own word that it sent a message; it may come before or after receipts."""
+    """The sending side's own word that it sent a message; it may come before or after receipts.
+
+    Of a long text that went out in parts, each is a message: `part` of `parts`, in the group of the first one's id.
+    """
 
     id: bytes
     at_us: int
@@ -73,6 +76,9 @@ class SentRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag
     sender: str | None
     client_ref: str | None
     sent_us: int
+    group: str = ""
+    part: int = 0
+    parts: int = 0
 
 
 class TickRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="tick"):

@@ -26,7 +26,7 @@ ON CONFLICT (id) DO UPDATE SET
     conflict = excluded.conflict, verified = excluded.verified, receipts = excluded.receipts,
     seen_us = excluded.seen_us, sent_us = excluded.sent_us, first_us = excluded.first_us,
     final_us = excluded.final_us, price = excluded.price, currency = excluded.currency,
-    segments = excluded.segments;
+    segments = excluded.segments, group_id = excluded.group_id, part = excluded.part, parts = excluded.parts;
 
 -- name: save_receipts
 INSERT OR REPLACE INTO receipt ({receipt_columns}) VALUES {rows};
@@ -102,6 +102,10 @@ ORDER BY id DESC;
 -- name: messages_by_client_ref
 SELECT {message_columns} FROM message WHERE generation = :generation AND client_ref = :client_ref
 ORDER BY id DESC LIMIT :limit;
+
+-- name: messages_by_group
+SELECT {message_columns} FROM message
+WHERE generation IN (SELECT value FROM json_each(:generations)) AND group_id = :group AND account = :account;
 
 -- name: messages_by_row
 SELECT {message_columns} FROM message WHERE id IN (SELECT value FROM json_each(:messages));

@@ -13,7 +13,7 @@ import msgspec
 
 from landed.domain.lifecycle import Fact, Message, Source
 from landed.domain.moments import microseconds, moment, shared_microseconds
-from landed.domain.receipt import OUTCOMES, Api, Inbound, Outcome, Receipt, Segment, Status, Workflow
+from landed.domain.receipt import OUTCOMES, Api, Inbound, Outcome, Part, Receipt, Segment, Status, Workflow
 from landed.store import First, Kept, KeptInbound
 
 GENERATION_BITS = 16
@@ -23,7 +23,7 @@ HASHES_REMEMBERED_MAX = 8_192
 MESSAGE_COLUMNS = (
     "id, generation, key, account, message_id, outcome, status, provider_status, api, channel, recipient, sender, "
     "client_ref, network, code, conflict, verified, receipts, seen_us, sent_us, first_us, final_us, price, currency, "
-    "segments"
+    "segments, group_id, part, parts"
 )
 RECEIPT_COLUMNS = "id, message, key, position, source, copies, received_us, told, first_position"
 INBOUND_COLUMNS = (
@@ -40,6 +40,7 @@ class _More(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: str | None = None
     segments: tuple[Segment, ...] = ()
     workflow: Workflow | None = None
+    part: Part | None = None
 
 
 _more = msgspec.json.Decoder(_More)
@@ -105,7 +106,12 @@ def message_row(row: int, message: Message) -> Row:
         _text(message.price),
         message.currency,
         message.segments,
+        *_part_columns(message.part),
     )
+
+
+def _part_columns(part: Part | None) -> Row:
+    return (None, None, None) if part is None else (part.group, part.number, part.of)
 
 
 def message_row_of_first(first: First) -> Row:
@@ -139,6 +145,7 @@ def message_row_of_first(first: First) -> Row:
         _text(receipt.price),
         receipt.currency,
         receipt.segments,
+        *_part_columns(receipt.part),
     )
 
 
@@ -167,6 +174,7 @@ def message_of_row(row: Row) -> Message:
         price=_price(row[22]),
         currency=row[23],
         segments=row[24],
+        part=None if row[25] is None else Part(group=row[25], number=row[26], of=row[27]),
     )
 
 
@@ -209,9 +217,10 @@ def _told(receipt: Receipt) -> bytes:
 
 
 def _seldom(receipt: Receipt) -> str | None:
-    if receipt.detail is None and receipt.workflow is None and not receipt.segment_receipts:
+    if receipt.detail is None and receipt.workflow is None and receipt.part is None and not receipt.segment_receipts:
         return None
-    return msgspec.json.encode(_More(receipt.detail, receipt.segment_receipts, receipt.workflow)).decode()
+    more = _More(receipt.detail, receipt.segment_receipts, receipt.workflow, receipt.part)
+    return msgspec.json.encode(more).decode()
 
 
 def kept_of_row(row: Row, message_id: str) -> Kept:
@@ -241,6 +250,7 @@ def kept_of_row(row: Row, message_id: str) -> Kept:
         detail=more.detail,
         segment_receipts=more.segments,
         workflow=more.workflow,
+        part=more.part,
     )
     fact = Fact(receipt=receipt, key=row[2], received_at=moment(row[6]), source=Source(row[4]), copies=row[5])
     return Kept(row=row[0], position=row[3], first_position=row[8], fact=fact)

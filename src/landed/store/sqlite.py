@@ -21,7 +21,7 @@ from pathlib import Path
 import apsw
 import msgspec
 
-from landed.domain.lifecycle import Message, message_of
+from landed.domain.lifecycle import Group, Message, group_of, message_of
 from landed.domain.moments import microseconds, moment
 from landed.domain.receipt import Outcome
 from landed.domain.rollups import CELL_FIELDS, HOURS_A_DAY, Cell, cells_version, counted, days_of
@@ -340,6 +340,17 @@ class SqliteReader:
         query = self._sql["receipts_by_message"]
         kept = self._db.execute(query, {"messages": _array(row[0] for row in rows)})
         return [kept_of_row(row, message.message_id) for row in kept]
+
+    def group(self, message: Message) -> Group | None:
+        """The long text that a message is a part of, with all parts that are known; None where it is none."""
+        if message.part is None:
+            return None
+        values = {"generations": _array(self._generations()), "group": message.part.group, "account": message.account}
+        return group_of(map(message_of_row, self._db.execute(self._sql["messages_by_group"], values)))
+
+    def positions(self, message: Message) -> list[int]:
+        """Where in the journal the requests stand of which its receipts were kept, oldest first."""
+        return sorted({kept.position for kept in self.facts(message)})
 
     def receipts_after(self, row: int, limit: int) -> list[tuple[Kept, Message]]:
         """Receipts in the order in which they were folded, with their messages as they stand."""

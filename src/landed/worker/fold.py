@@ -19,7 +19,7 @@ import structlog
 
 from landed.domain.lifecycle import Fact, Message, Source, greater_copy, inbound_key, message_of, receipt_key
 from landed.domain.moments import moment
-from landed.domain.receipt import Api, Inbound, Receipt, Status
+from landed.domain.receipt import Api, Inbound, Part, Receipt, Status
 from landed.domain.rollups import Cell, cell_of, cell_of_first
 from landed.errors import FoldStopped, Unreadable
 from landed.journal import Journal
@@ -328,5 +328,6 @@ def _sent(record: SentRecord) -> Receipt:
         sender=record.sender,
         client_ref=record.client_ref,
         occurred_at=moment(record.sent_us),
+        part=Part(group=record.group, number=record.part, of=record.parts) if record.parts else None,
         verified=True,
     )
