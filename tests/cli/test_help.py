@@ -9,7 +9,7 @@ import pytest
 from landed.journal.sqlite import SqliteJournal
 from landed.run import journal_path
 
-COMMANDS = ("demo", "serve", "list", "show", "tail", "rebuild", "doctor", "parse")
+COMMANDS = ("demo", "serve", "list", "show", "tail", "stats", "reasons", "rebuild", "doctor", "parse")
 
 
 def test_help_names_every_command(landed):

@@ -107,7 +107,7 @@ def test_show_tells_every_receipt_with_both_words(landed, data):
     assert ["sent" in said[0], "submitted     → accepted" in said[1], "delivered     → delivered" in said[2]] == [
         True
     ] * 3
-    assert "latency" in shown
+    assert "5.0 s after it was sent" in shown
 
 
 def test_show_says_so_when_there_are_more_than_it_shows(landed, tmp_path, store_of):

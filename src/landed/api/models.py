@@ -8,6 +8,8 @@ from decimal import Decimal
 import msgspec
 
 from landed.domain.lifecycle import Fact, Message, Source
+from landed.domain.networks import country_of
+from landed.domain.reasons import reason_of
 from landed.domain.receipt import Inbound, Receipt
 
 
@@ -40,7 +42,10 @@ class MessageView(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, message: Message) -> MessageView:
         """The view of a message."""
-        return msgspec.convert(message, cls, from_attributes=True)
+        view = msgspec.convert(message, cls, from_attributes=True)
+        reason = reason_of(message.api, message.status, message.outcome, message.provider_status, message.code)
+        country = country_of(message.network, message.to)
+        return msgspec.structs.replace(view, country=country, reason=None if reason is None else reason.slug)
 
 
 class ReceiptView(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ import os
 import queue
 import re
 import shutil
+import textwrap
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
 
 CODES_OF_SUCCESS = (None, "0")
 GAP = 2
+NAME_WIDTH = 13
+WIDTH_MIN = 40
+WIDTH_MAX = 110
+PIPED_WIDTH = 100
+SECOND_MS, MINUTE, HOUR, DAY = 1_000, 60, 3_600, 86_400
 PIPED_WIDTH_MAX = 10_000
 WAITING_LINES_MAX = 20_000
 WAITING_BYTES_MAX = 16 * 1024 * 1024
@@ -63,6 +69,14 @@ OUTCOME_STYLES: Mapping[str, Style] = {
     Outcome.FAILED: "red",
     Outcome.UNCONFIRMED: "yellow",
     Outcome.PENDING: "cyan",
+}
+
+MOVES = {
+    "nobody": "nobody's",
+    "sender": "yours",
+    "recipient": "the recipient's",
+    "carrier": "the carrier's",
+    "vonage": "Vonage's",
 }
 
 _numbers = msgspec.json.Encoder(decimal_format="number")
@@ -97,7 +111,9 @@ class Look:
         self.is_terminal = out.isatty()
         self.colour = self.is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         self._show_numbers = show_numbers
-        self._bullet = "•" if "utf" in (out.encoding or "").lower() else "*"
+        self.is_wide = "utf" in (out.encoding or "").lower()
+        self.arrow = "→" if self.is_wide else "->"
+        self._bullet = "•" if self.is_wide else "*"
 
     def mask(self, text: str | None) -> str | None:
         """A text with its numbers as they may be shown here."""
@@ -263,12 +279,13 @@ def clock(time: datetime | None) -> str:
 
 
 class Column(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """A column of a table. Where a terminal is narrow, the column with the highest `leaves` goes first."""
+    """A column of a table; numbers stand to the right. Of a narrow terminal the highest `leaves` goes first."""
 
     name: str
     cells: Sequence[str]
     leaves: int = 0
     styles: Sequence[Style] = ()
+    is_number: bool = False
 
 
 def print_table(columns: Sequence[Column], look: Look, out: TextIO) -> None:
@@ -283,10 +300,16 @@ def print_table(columns: Sequence[Column], look: Look, out: TextIO) -> None:
     while sum(shown.values()) + GAP * (len(shown) - 1) > width and any(column.leaves for column in shown):
         del shown[max(shown, key=lambda column: column.leaves)]
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
-    for column in shown:
-        table.add_column(column.name, no_wrap=True, overflow="ignore")
+    for column, cells_wide in shown.items():
+        # Rich aligns nothing that it may not cut.
+        name = column.name.rjust(cells_wide) if column.is_number else column.name
+        table.add_column(name, no_wrap=True, overflow="ignore")
     for row in range(len(columns[0].cells)):
-        table.add_row(*(Text(column.cells[row], column.styles[row] if column.styles else "") for column in shown))
+        cells = (
+            (column.cells[row].rjust(width) if column.is_number else column.cells[row], column)
+            for column, width in shown.items()
+        )
+        table.add_row(*(Text(cell, column.styles[row] if column.styles else "") for cell, column in cells))
     console = Console(file=out, width=max(width, sum(shown.values()) + GAP * len(shown)), color_system=_colours(look))
     console.print(table, crop=False)
 
@@ -319,3 +342,49 @@ def message_table(messages: Sequence[Message], look: Look, out: TextIO) -> None:
         Column(name="message id", cells=cells("message_id")),
     ]
     print_table(columns, look, out)
+
+
+def named_lines(rows: Mapping[str, str], look: Look) -> Iterator[str]:
+    """Names and texts, the texts wrapped beside their names; what is empty is left out."""
+    for name, value in rows.items():
+        if value:
+            first, *others = wrapped(value, look, indent=" " * (NAME_WIDTH + 2))
+            yield f"  {look.paint(f'{name:<{NAME_WIDTH}}', 'dim')}{first.lstrip()}"
+            yield from others
+
+
+def wrapped(text: str, look: Look, *, indent: str) -> list[str]:
+    """A text in lines as wide as may be."""
+    lines = textwrap.wrap(
+        text,
+        width_of(look),
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return lines or [indent]
+
+
+def width_of(look: Look) -> int:
+    """How wide text may be: as the terminal, within what reads well."""
+    columns = shutil.get_terminal_size().columns if look.is_terminal else PIPED_WIDTH
+    return max(WIDTH_MIN, min(columns, WIDTH_MAX))
+
+
+def duration(milliseconds: float) -> str:
+    """A time that something took, short and exact enough."""
+    if milliseconds < SECOND_MS:
+        return f"{milliseconds:.0f} ms"
+    seconds = milliseconds / SECOND_MS
+    return f"{seconds:.1f} s" if seconds < MINUTE else span(seconds)
+
+
+def span(seconds: float) -> str:
+    """A longer time in its two greatest units."""
+    whole = int(seconds)
+    for unit, name, lesser, lesser_name in ((DAY, "d", HOUR, "h"), (HOUR, "h", MINUTE, "min"), (MINUTE, "min", 1, "s")):
+        if whole >= unit:
+            rest = whole % unit // lesser
+            return f"{whole // unit} {name}" + (f" {rest} {lesser_name}" if rest else "")
+    return f"{max(whole, 0)} s"

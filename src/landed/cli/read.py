@@ -1,4 +1,4 @@
-"""Commands that read what is known: `list`, `show`, `tail`. They read the store directly, from any process."""
+"""Commands that read what is known: `list`, `show`, `tail`, `stats`, `reasons`. Any process may, at any time."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ from landed.domain.numbers import normal_number
 from landed.errors import SettingsError
 
 if TYPE_CHECKING:
-    from landed.cli.printing import Look
-    from landed.domain.lifecycle import Fact, Message
+    from landed.domain.lifecycle import Message
     from landed.store.sqlite import SqliteReader
 
 LIMIT = 50
 SHOWN_MAX = 20
+STATS_ROWS = 20
 TAIL_SECONDS = 0.1
 TAIL_ROWS = 500
-SECOND_MS = 1_000
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 Outcome = Annotated[str | None, typer.Option(help="pending, delivered, failed or unconfirmed.")]
@@ -83,13 +82,16 @@ def list_messages(  # noqa: PLR0913 - one argument a filter
 def show(
     reference: Annotated[str, typer.Argument(metavar="ID", help="Message id, or your client reference.")],
     *,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="The requests themselves, as they came, with full numbers.")
+    ] = False,
     data: Data = None,
     json: Json = False,
     show_numbers: ShowNumbers = False,
 ) -> None:
     """Show one message and all that was said of it.
 
-    Every receipt in order, with Vonage's words and ours.
+    Every receipt in order, with Vonage's words and ours, what it means, what it is worth, and what to do.
 
     Example: landed show aaaaaaaa-bbbb-4ccc-8ddd-0123456789ab
     """
@@ -101,16 +103,80 @@ def show(
         if not json:
             typer.echo(f"No receipt has named {reference}, as a message id or as a client reference.", err=True)
         raise typer.Exit(1)
-    from landed.domain.lifecycle import in_order  # noqa: PLC0415
+    from landed.cli.story import print_json, print_requests, print_story  # noqa: PLC0415
 
     for message in messages:
-        facts = in_order(kept.fact for kept in reader.facts(message))
         if json:
-            _print_story_json(message, facts)
+            print_json(message, reader, _directory(data), raw=raw)
+        elif raw:
+            print_requests(message, reader, _directory(data))
         else:
-            _print_story(message, facts, show_numbers=show_numbers)
+            print_story(message, reader, show_numbers=show_numbers)
     if not json and len(messages) == SHOWN_MAX:
         typer.echo(f"These are the newest {SHOWN_MAX}. All of them: landed list --client-ref {reference}")
+
+
+def stats(  # noqa: PLR0913 - one argument an option
+    *,
+    by: Annotated[str, typer.Option(help="network, country, channel, sender, reason, hour or account.")] = "network",
+    since: Annotated[str | None, typer.Option(help="24h, 7d, 2026-11-20 or a full time; by whole hours.")] = None,
+    until: Annotated[str | None, typer.Option(help="The same forms.")] = None,
+    compare: Annotated[str | None, typer.Option(help="previous: as long a time before --since.")] = None,
+    channel: Annotated[str | None, typer.Option(help="Only this channel.")] = None,
+    network: Annotated[str | None, typer.Option(help="Only this network's code.")] = None,
+    account: Annotated[str | None, typer.Option(help="Only this account.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=PAGE_MAX, help="How many rows at most, for people.")] = STATS_ROWS,
+    data: Data = None,
+    json: Json = False,
+    show_numbers: ShowNumbers = False,
+) -> None:
+    """Show how many messages arrived, how soon, and what they cost.
+
+    The share is of the messages whose outcome is known, with the interval in which the true one lies in 95 of 100
+    cases. Messages are counted in the hour in which they were first seen.
+
+    Example: landed stats --by network --since 24h --compare previous
+    """
+    from landed.store.sqlite import DIMENSIONS  # noqa: PLC0415
+
+    if by not in DIMENSIONS:
+        raise SettingsError(f"--by {by!r} is none: choose {', '.join(DIMENSIONS)}.")
+    if compare not in (None, "previous") or (compare and since is None):
+        raise SettingsError("--compare takes `previous`, and needs --since to know how long a time to compare with.")
+    reader = _reader(data, quiet=json)
+    if reader is None:
+        return
+    from landed.cli import stats as told  # noqa: PLC0415
+    from landed.cli.printing import Look  # noqa: PLC0415
+
+    now = datetime.now(UTC)
+    begins, ends = read_moment(since, now, "--since"), read_moment(until, now, "--until")
+    period = told.period(reader, since=begins, until=ends, account=account, channel=channel, network=network)
+    if period is None:
+        if not json:
+            typer.echo(_nothing_yet(_directory(data)))
+        return
+    report = told.report(reader, by, period, compares=compare is not None)
+    if json:
+        told.print_json(report)
+    else:
+        told.print_report(report, Look(sys.stdout, show_numbers=show_numbers), limit)
+
+
+def reasons(
+    code: Annotated[str | None, typer.Argument(metavar="[CODE]", help="A code of Vonage's, or a reason.")] = None,
+    *,
+    json: Json = False,
+) -> None:
+    """Explain a code of either API, or list all reasons.
+
+    Works offline: what it means, whether another try helps and when, and whose move it is.
+
+    Example: landed reasons 1180
+    """
+    from landed.cli.reasons import print_reasons  # noqa: PLC0415
+
+    print_reasons(code, json=json)
 
 
 def tail(
@@ -212,73 +278,7 @@ def _print_json(messages: list[Message]) -> None:
         typer.echo(encode_line(MessageView.of(message)))
 
 
-def _print_story_json(message: Message, facts: list[Fact]) -> None:
-    import msgspec  # noqa: PLC0415
-
-    from landed.api.models import MessageView, ReceiptView  # noqa: PLC0415
-    from landed.cli.printing import encode_line  # noqa: PLC0415
-
-    story = [msgspec.to_builtins(ReceiptView.of_fact(fact)) for fact in facts]
-    typer.echo(encode_line(msgspec.to_builtins(MessageView.of(message)) | {"history": story}))
-
-
 def _print_table(messages: list[Message], *, show_numbers: bool) -> None:
     from landed.cli.printing import Look, message_table  # noqa: PLC0415
 
     message_table(messages, Look(sys.stdout, show_numbers=show_numbers), sys.stdout)
-
-
-def _print_story(message: Message, facts: list[Fact], *, show_numbers: bool) -> None:
-    from landed.cli.printing import Look  # noqa: PLC0415
-
-    look = Look(sys.stdout, show_numbers=show_numbers)
-    for line in _story(message, facts, look):
-        typer.echo(line)
-
-
-def _story(message: Message, facts: list[Fact], look: Look) -> list[str]:
-    from landed.cli.printing import CODES_OF_SUCCESS, OUTCOME_STYLES, clock  # noqa: PLC0415
-
-    conflict = look.paint("  conflict: both delivered and failed were said", "red") if message.conflict else ""
-    about = {
-        "outcome": look.paint(message.outcome, OUTCOME_STYLES[message.outcome]) + conflict,
-        "status": f"{message.status} (Vonage: {look.clean(message.provider_status) or 'no status'})",
-        "channel": f"{look.clean(message.channel or '?')}, {message.api} API",
-        "to": None if message.to is None else look.number(message.to),
-        "from": None if message.sender is None else look.number(message.sender),
-        "client ref": None if message.client_ref is None else look.clean(message.client_ref),
-        "network": None if message.network is None else look.clean(message.network),
-        "code": None if message.code in CODES_OF_SUCCESS else look.clean(message.code or ""),
-        "price": None if message.price is None else look.price(message.price, message.currency),
-        "sent": clock(message.sent_at) or None,
-        "latency": None if message.latency_ms is None else _duration(message.latency_ms),
-        "signed": "yes" if message.verified else "no: unverified",
-    }
-    lines = [look.paint(look.clean(message.message_id), "bold")]
-    lines += [f"  {name:<11}{value}" for name, value in about.items() if value is not None]
-    return [*lines, "", *(_line_of_story(fact, look) for fact in facts), ""]
-
-
-def _duration(milliseconds: int) -> str:
-    return f"{milliseconds} ms" if milliseconds < SECOND_MS else f"{milliseconds / SECOND_MS:.1f} s"
-
-
-def _line_of_story(fact: Fact, look: Look) -> str:
-    from landed.cli.printing import CODES_OF_SUCCESS, clock  # noqa: PLC0415
-
-    receipt = fact.receipt
-    notes = [f"occurred {clock(receipt.occurred_at)}" if receipt.occurred_at else "no time given"]
-    if receipt.code not in CODES_OF_SUCCESS:
-        notes.append(f"code {look.clean(receipt.code or '')}")
-    if receipt.detail:
-        notes.append(look.clean(receipt.detail))
-    if fact.copies > 1:
-        notes.append(f"came {fact.copies} times")
-    if fact.source == "sent":
-        notes.append("told by the sender")
-    elif not receipt.verified:
-        notes.append("unverified")
-    if receipt.stale:
-        notes.append("stale")
-    said = f"{look.clean(receipt.provider_status) or '(no status)':<13} → {receipt.status:<12}"
-    return f"  {look.paint(clock(fact.received_at), 'dim')}  {said}  {', '.join(notes)}"

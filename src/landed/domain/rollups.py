@@ -118,7 +118,7 @@ def _country(network: str | None, to: str | None) -> str:
 
 
 class Summary(msgspec.Struct):
-    """What the cells of one row of a report come to. `cost` is by outcome and currency."""
+    """What the cells of one row of a report come to; latencies of what was delivered, cost by outcome and currency."""
 
     counts: Counter[str] = msgspec.field(default_factory=Counter)
     latencies: Counter[int] = msgspec.field(default_factory=Counter)
@@ -127,7 +127,7 @@ class Summary(msgspec.Struct):
     def add(self, outcome: str, latency: int, price: str, currency: str, count: int) -> None:
         """Count so many messages that are alike."""
         self.counts[outcome] += count
-        if latency != NO_LATENCY:
+        if latency != NO_LATENCY and outcome == Outcome.DELIVERED:
             self.latencies[latency] += count
         if price:
             key = (outcome, currency)

@@ -16,7 +16,7 @@ import msgspec
 
 from landed.domain.lifecycle import Fact, Message
 from landed.domain.receipt import Inbound, Receipt
-from landed.domain.rollups import Cell
+from landed.domain.rollups import HOURS_A_DAY, Cell
 
 MessageKey = tuple[str, str]
 """Account and message id."""
@@ -170,6 +170,27 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     client_ref: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+
+
+class Period(msgspec.Struct, frozen=True, kw_only=True):
+    """Which part of the rollup to sum: whole hours since 1970, from `since` to before `until`, and what of it."""
+
+    since: int
+    until: int
+    account: str | None = None
+    channel: str | None = None
+    network: str | None = None
+
+    def stretches(self, by: str) -> list[tuple[int, int, int]]:
+        """The same hours as (span, from, until): whole days by the day, unless hours are asked for."""
+        first_day, behind_days = -(-self.since // HOURS_A_DAY) * HOURS_A_DAY, self.until // HOURS_A_DAY * HOURS_A_DAY
+        if by == "hour" or first_day >= behind_days:
+            return [(1, self.since, self.until)]
+        return [
+            (1, self.since, first_day),
+            (HOURS_A_DAY, first_day, behind_days),
+            (1, behind_days, self.until),
+        ]
 
 
 class Reader(Protocol):

@@ -71,6 +71,9 @@ WHERE span = :span AND hour >= :since AND hour < :until
     AND (:network IS NULL OR network = :network)
 GROUP BY {of}, outcome, latency, price, currency;
 
+-- name: first_hour
+SELECT min(hour) FROM rollup WHERE span = :span;
+
 -- name: progress
 SELECT epoch, position, at_us, received, folded, duplicate, unreadable FROM fold;
 

@@ -24,11 +24,11 @@ import msgspec
 from landed.domain.lifecycle import Group, Message, group_of, message_of
 from landed.domain.moments import microseconds, moment
 from landed.domain.receipt import Outcome
-from landed.domain.rollups import CELL_FIELDS, HOURS_A_DAY, Cell, cells_version, counted, days_of
+from landed.domain.rollups import CELL_FIELDS, HOURS_A_DAY, Cell, Summary, cells_version, counted, days_of
 from landed.errors import FoldStopped, StoreUnable
 from landed.journal import Retired
 from landed.sqlite import is_unable, open_file, open_to_read, writing
-from landed.store import Changes, Filter, Kept, KeptInbound, Known, MessageKey, Progress, Sealed, Tally
+from landed.store import Changes, Filter, Kept, KeptInbound, Known, MessageKey, Period, Progress, Sealed, Tally
 from landed.store.rows import (
     GENERATION_BITS,
     INBOUND_COLUMNS,
@@ -80,6 +80,16 @@ NEVER_US = 2**63 - 1
 
 ROLLUP_COLUMNS = ", ".join(("span", *CELL_FIELDS, "count"))
 HOURS, DAYS = 1, HOURS_A_DAY
+# By what a report may be summed, and the columns that tell it.
+DIMENSIONS: Mapping[str, str] = {
+    "network": "network",
+    "country": "network, country",
+    "channel": "channel",
+    "sender": "sender",
+    "reason": "reason",
+    "hour": "hour",
+    "account": "account",
+}
 
 
 class SqliteStore:
@@ -351,6 +361,28 @@ class SqliteReader:
     def positions(self, message: Message) -> list[int]:
         """Where in the journal the requests stand of which its receipts were kept, oldest first."""
         return sorted({kept.position for kept in self.facts(message)})
+
+    def first_hour(self) -> int | None:
+        """The first hour in which a message was seen; None before there is any."""
+        first: int | None = self._db.execute(self._sql["first_hour"], {"span": HOURS}).get
+        return first
+
+    def summaries(self, by: str, wanted: Period) -> dict[tuple[str, ...], Summary]:
+        """The rollup of a period, summed by a dimension: its value to what the messages of it come to.
+
+        `by` is one of DIMENSIONS. The key of `country` has the network's code, and the country where that tells none.
+        """
+        query = self._sql["rollup"].replace("{of}", DIMENSIONS[by])
+        same = {name: getattr(wanted, name) for name in ("account", "channel", "network")}
+        width = DIMENSIONS[by].count(",") + 1
+        summaries: dict[tuple[str, ...], Summary] = {}
+        for span, since, until in wanted.stretches(by):
+            for row in self._db.execute(query, same | {"span": span, "since": since, "until": until}):
+                key = row[:width]
+                if key not in summaries:
+                    summaries[key] = Summary()
+                summaries[key].add(*row[width:])
+        return summaries
 
     def receipts_after(self, row: int, limit: int) -> list[tuple[Kept, Message]]:
         """Receipts in the order in which they were folded, with their messages as they stand."""

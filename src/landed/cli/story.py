@@ -1,0 +1,259 @@
+"""The story of one message in plain words: what `show` prints."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import typer
+
+from landed import run
+from landed.api.models import MessageView, ReceiptView
+from landed.cli.printing import (
+    CODES_OF_SUCCESS,
+    MOVES,
+    OUTCOME_STYLES,
+    Look,
+    clock,
+    duration,
+    encode_line,
+    named_lines,
+    span,
+    width_of,
+    wrapped,
+)
+from landed.domain.lifecycle import Fact, Group, Message, in_order
+from landed.domain.moments import moment
+from landed.domain.networks import country_name, country_of, country_of_number, network_of
+from landed.domain.reasons import reason_for, reason_of
+from landed.domain.worth import remarks_on, worth_of
+from landed.journal.record import RequestRecord, decode
+from landed.journal.sqlite import SqliteJournal
+from landed.store import Kept
+from landed.store.sqlite import SqliteReader
+
+SECOND_MS = 1_000
+APIS = {"messages": "Messages API", "sms": "SMS API"}
+
+CONFLICT = (
+    "Vonage said of this message both that it arrived and that it failed. Delivered stands, since to act twice costs "
+    "more than not to act; look below at who said what, and when."
+)
+
+
+def print_json(message: Message, reader: SqliteReader, directory: Path, *, raw: bool) -> None:
+    """A message with all that was said of it, as one line for programs."""
+    kept = reader.facts(message)
+    story: dict[str, object] = msgspec.to_builtins(MessageView.of(message))
+    group = reader.group(message)
+    if group is not None:
+        story |= {"group": _group_as_json(group)}
+    if raw:
+        story |= {"requests": [request for _, request in _requests(kept, directory)]}
+    history = [msgspec.to_builtins(ReceiptView.of_fact(fact)) for fact in in_order(each.fact for each in kept)]
+    typer.echo(encode_line(story | {"history": history}))
+
+
+def _group_as_json(group: Group) -> dict[str, object]:
+    parts = [
+        {"part": each.part and each.part.number, "message_id": each.message_id, "outcome": each.outcome}
+        for each in group.parts
+    ]
+    return {
+        "group": group.group,
+        "of": group.of,
+        "outcome": group.outcome,
+        "conflict": group.conflict,
+        "price": group.price,
+        "currency": group.currency,
+        "parts": parts,
+    }
+
+
+def print_requests(message: Message, reader: SqliteReader, directory: Path) -> None:
+    """The requests that told of a message, as they came."""
+    look = Look(sys.stdout, show_numbers=True)
+    typer.echo(look.paint(look.clean(message.message_id), "bold"))
+    for position, request in _requests(reader.facts(message), directory):
+        typer.echo(look.paint(f"record {position}", "dim"))
+        for line in _lines_of(request):
+            typer.echo(f"  {look.clean(line)}")
+    typer.echo("")
+
+
+def _lines_of(request: dict[str, object]) -> list[str]:
+    if "method" not in request:
+        return [f"{name}: {value}" for name, value in request.items()]
+    headers = request["headers"]
+    lines = [f"{request['method']} {request['target']}"]
+    lines += [f"{name}: {value}" for name, value in headers] if isinstance(headers, list) else []
+    return [*lines, "", *str(request["body"]).splitlines()] if request["body"] else lines
+
+
+def _requests(kept: Iterable[Kept], directory: Path) -> Iterable[tuple[int, dict[str, object]]]:
+    """What stands in the journal of these facts, oldest first; a record that is retired is said to be."""
+    with closing(SqliteJournal(run.journal_path(directory), only_read=True)) as journal:
+        for position in sorted({each.position for each in kept}):
+            yield position, _request_at(journal, position)
+
+
+def _request_at(journal: SqliteJournal, position: int) -> dict[str, object]:
+    rows = journal.read(position - 1, 1)
+    if not rows or rows[0][0] != position:
+        return {"retired": "this record is no longer in the journal (see journal_days)"}
+    record = decode(rows[0][1])
+    if not isinstance(record, RequestRecord):
+        return {
+            "told by": "the sender",
+            "at": str(moment(record.at_us)),
+            "message id": getattr(record, "message_id", ""),
+        }
+    query = record.query.decode(errors="replace")
+    return {
+        "method": record.method,
+        "target": record.path + (f"?{query}" if query else ""),
+        "headers": [[name.decode("latin-1"), value.decode("latin-1")] for name, value in record.headers],
+        "body": record.body.decode(errors="replace"),
+        "peer": record.peer,
+    }
+
+
+def print_story(message: Message, reader: SqliteReader, *, show_numbers: bool) -> None:
+    """A message for people."""
+    look = Look(sys.stdout, show_numbers=show_numbers)
+    facts = in_order(kept.fact for kept in reader.facts(message))
+    group = reader.group(message)
+    for line in story(message, facts, group, look, datetime.now(UTC)):
+        typer.echo(line)
+
+
+def story(message: Message, facts: Sequence[Fact], group: Group | None, look: Look, now: datetime) -> list[str]:
+    """One message in lines: what became of it, what it means, what to do, and all that was said, in order."""
+    outcome = look.paint(message.outcome, OUTCOME_STYLES[message.outcome])
+    lines = [look.paint(look.clean(message.message_id), "bold"), f"  {outcome}{_ending(message, now)}", ""]
+    lines += named_lines(_meaning(message), look)
+    lines += named_lines(_about(message, look), look)
+    if group is not None:
+        lines += ["", *_parts(group, look)]
+    return [*lines, "", *_history(message, facts, look), ""]
+
+
+def _ending(message: Message, now: datetime) -> str:
+    """How long it took, or has taken until now."""
+    since = message.sent_at or message.first_at
+    if message.outcome == "pending" and since is not None:
+        return f", for {span((now - since).total_seconds())} now"
+    if message.latency_ms is None:
+        return ""
+    return f" {duration(message.latency_ms)} after {'it was sent' if message.sent_at else 'the first receipt'}"
+
+
+def _meaning(message: Message) -> dict[str, str]:
+    reason = reason_of(message.api, message.status, message.outcome, message.provider_status, message.code)
+    country = country_of(message.network, message.to)
+    several = (message.segments or 0) > 1
+    worth = [worth_of(message.channel, message.provider_status).meaning] if message.receipts else []
+    worth += remarks_on(message.channel, message.provider_status, country, several_segments=several)
+    rows = {"what it says": " ".join(worth)}
+    if not message.receipts:
+        rows["what it says"] = "The sender says that it was sent; no receipt has come yet."
+    if message.conflict:
+        rows["conflict"] = CONFLICT
+    if reason is not None:
+        code = f", code {message.code.strip()}" if message.code and message.code.strip() not in ("", "0") else ""
+        rows["why"] = f"{reason.meaning} ({reason.slug}{code})"
+        rows["what to do"] = reason.advice
+        rows["whose move"] = MOVES[reason.move]
+    return {name: value for name, value in rows.items() if value}
+
+
+def _about(message: Message, look: Look) -> dict[str, str]:
+    number_country = None if message.to is None else country_of_number(message.to)
+    network = None if message.network is None else network_of(message.network)
+    to = "" if message.to is None else look.number(message.to)
+    if number_country is not None:
+        to += f" ({country_name(number_country)})"
+    told = ""
+    if network is not None:
+        country = "" if network.country is None else f", {country_name(network.country)}"
+        told = f"{look.clean(network.name)}{country}" + (f" ({network.code})" if network.operator else "")
+        if network.country and number_country and network.country != number_country:
+            told += "; the number was given out in another country: ported, or roaming"
+    rows = {
+        "to": to,
+        "from": "" if message.sender is None else look.number(message.sender),
+        "by": f"{look.clean(message.channel or '?')}, {APIS[message.api]}, account {look.clean(message.account)}",
+        "network": told,
+        "client ref": look.clean(message.client_ref or ""),
+        "segments": str(message.segments) if (message.segments or 0) > 1 else "",
+        "price": "" if message.price is None else look.price(message.price, message.currency),
+        "signed": "yes" if message.verified else "no: nobody vouches for what was said",
+    }
+    return {name: value for name, value in rows.items() if value}
+
+
+def _parts(group: Group, look: Look) -> list[str]:
+    """The long text that it is a part of."""
+    said = f"{group.delivered} of {group.of} delivered"
+    for part in group.parts:
+        reason = reason_of(part.api, part.status, part.outcome, part.provider_status, part.code)
+        if part.outcome != "delivered" and part.part is not None:
+            said += f", part {part.part.number}: {reason.slug.replace('-', ' ') if reason else part.outcome}"
+    if group.outcome is None:
+        said += f"; {len(group.parts)} of {group.of} parts are known, so there is no verdict yet"
+    rows = {"long text": said, "whole": "" if group.outcome is None else group.outcome}
+    if group.price is not None:
+        rows["price of all"] = look.price(group.price, group.currency)
+    return list(named_lines({name: value for name, value in rows.items() if value}, look))
+
+
+def _history(message: Message, facts: Sequence[Fact], look: Look) -> list[str]:
+    began = message.sent_at or message.first_at
+    lines = []
+    for fact in facts:
+        at = fact.receipt.occurred_at if fact.source == "sent" and fact.receipt.occurred_at else fact.received_at
+        after = "" if began is None or at <= began else f"+{duration(_milliseconds(at - began))}"
+        word = look.clean(fact.receipt.provider_status) or "(no status)"
+        head = f"  {clock(at)}  {after:>10}  {word:<13} {look.arrow} {fact.receipt.status:<12}"
+        notes = ", ".join(_notes(fact, look))
+        if not notes:
+            lines.append(head.rstrip())
+        elif len(head) + 2 + len(notes) <= width_of(look):
+            lines.append(f"{head}  {notes}")
+        else:
+            lines += [head.rstrip(), *wrapped(notes, look, indent=" " * 23)]
+    return lines
+
+
+def _notes(fact: Fact, look: Look) -> list[str]:
+    receipt = fact.receipt
+    if fact.source == "sent":
+        return ["told by the sender"]
+    notes = []
+    if receipt.occurred_at is not None:
+        notes.append(f"occurred {clock(receipt.occurred_at)}" + (" if that is UTC" if receipt.zone_assumed else ""))
+    if receipt.code not in CODES_OF_SUCCESS:
+        notes.append(f"code {look.clean(receipt.code or '')}: {reason_for(receipt.api, receipt.code or '').slug}")
+    if receipt.detail:
+        notes.append(f"“{look.clean(receipt.detail)}”" if look.is_wide else f'"{look.clean(receipt.detail)}"')
+    if receipt.segment_receipts:
+        done = sum(segment.provider_status.lower() == "delivered" for segment in receipt.segment_receipts)
+        notes.append(f"{done} of {len(receipt.segment_receipts)} segments delivered")
+    if receipt.workflow is not None:
+        workflow = receipt.workflow
+        notes.append(f"step {workflow.items_number or '?'} of {workflow.items_total or '?'} of a failover")
+    if fact.copies > 1:
+        notes.append(f"came {fact.copies} times")
+    if not receipt.verified:
+        notes.append("unverified")
+    if receipt.stale:
+        notes.append("its signature was older than its window")
+    return notes
+
+
+def _milliseconds(time: timedelta) -> float:
+    return time.total_seconds() * SECOND_MS
