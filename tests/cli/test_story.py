@@ -278,10 +278,16 @@ def test_stats_by_each_dimension(landed, told, by, values):
 
 
 def test_stats_by_the_hour_are_in_order_and_by_when_a_message_was_first_seen(landed, told):
-    run = landed("stats", "--by", "hour", "--data", told, "--json", TZ="UTC")
+    run = landed("stats", "--by", "hour", "--since", "2026-08-01", "--data", told, "--json", TZ="UTC")
     names = [json.loads(line)["name"] for line in run.stdout.splitlines()]
 
     assert names == ["2026-08-01 12:00", "2026-08-01 13:00", "2026-08-04 12:00", "all"]
+
+
+def test_stats_by_the_hour_are_of_the_last_week_unless_more_is_asked_for(landed, told):
+    assert rows(landed("stats", "--by", "hour", "--data", told, "--json"))["all"]["messages"] == 0
+    until = ("--until", "2026-08-08T12:30Z")
+    assert rows(landed("stats", "--by", "hour", *until, "--data", told, "--json"))["all"]["messages"] == 7
 
 
 def test_stats_of_a_time_and_the_time_before(landed, told):

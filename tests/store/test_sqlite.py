@@ -213,6 +213,7 @@ def test_the_views_are_tables_and_every_statement_can_be_prepared(store):
     for name, sql in sqlite.queries().items():
         nulls = ",".join(["NULL"] * (sql.split("VALUES {rows}")[0].count(",") + 1))
         whole = sql.replace("{rows}", f"({nulls})").replace("{of}", "network")
+        whole = whole.replace("{by}", "").replace("{sought}", "")
         assert apsw_rows(store, "EXPLAIN " + whole, _Anything()), name
 
 
@@ -234,6 +235,16 @@ def test_no_search_by_key_reads_a_whole_table(store):
         plan = [row[3] for row in apsw_rows(store, "EXPLAIN QUERY PLAN " + sqlite.queries()[name], _Anything())]
         assert not [step for step in plan if step.startswith("SCAN") and "json_each" not in step], name
         assert name != "keys_of_era" or "COVERING INDEX" in plan[0]
+
+
+@pytest.mark.parametrize("how", sqlite.SOUGHT)
+def test_a_list_is_read_from_an_index(store, how):
+    by, sought = sqlite.SOUGHT[how]
+    query = sqlite.queries()["list_messages"].replace("{by}", by).replace("{sought}", sought)
+    plan = [row[3] for row in apsw_rows(store, "EXPLAIN QUERY PLAN " + query, _Anything())]
+
+    assert [step for step in plan if f"USING INDEX message_by_{how}" in step]
+    assert not [step for step in plan if step.startswith("SCAN message")]
 
 
 def test_a_rebuilt_stores_views_take_the_place_of_the_old_ones_and_nothing_else_is_touched(tmp_path, store, reader):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 LIMIT = 50
 SHOWN_MAX = 20
 STATS_ROWS = 20
+HOURS_SHOWN = timedelta(days=7)
 TAIL_SECONDS = 0.1
 TAIL_ROWS = 500
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -119,7 +120,9 @@ def show(
 def stats(  # noqa: PLR0913 - one argument an option
     *,
     by: Annotated[str, typer.Option(help="network, country, channel, sender, reason, hour or account.")] = "network",
-    since: Annotated[str | None, typer.Option(help="24h, 7d, 2026-11-20 or a full time; by whole hours.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="24h, 7d, 2026-11-20 or a full time, by whole hours [all; 7d by hour].")
+    ] = None,
     until: Annotated[str | None, typer.Option(help="The same forms.")] = None,
     compare: Annotated[str | None, typer.Option(help="previous: as long a time before --since.")] = None,
     channel: Annotated[str | None, typer.Option(help="Only this channel.")] = None,
@@ -151,6 +154,9 @@ def stats(  # noqa: PLR0913 - one argument an option
 
     now = datetime.now(UTC)
     begins, ends = read_moment(since, now, "--since"), read_moment(until, now, "--until")
+    if begins is None and by == "hour":
+        # Of a year there are thousands; so many can be looked at.
+        begins = (ends or now) - HOURS_SHOWN
     period = told.period(reader, since=begins, until=ends, account=account, channel=channel, network=network)
     if period is None:
         if not json:
@@ -244,17 +250,15 @@ def _outcome(typed: str | None) -> str | None:
 
 
 def _reader(data: Path | None, *, quiet: bool) -> SqliteReader | None:
-    from landed import run  # noqa: PLC0415
+    # Not by way of landed.run, which loads all that serves.
+    from landed.store.sqlite import FILE, SqliteReader  # noqa: PLC0415
 
     directory = _directory(data)
-    path = run.store_path(directory)
-    if not path.exists():
+    if not (directory / FILE).exists():
         if not quiet:
             typer.echo(_nothing_yet(directory))
         return None
-    from landed.store.sqlite import SqliteReader  # noqa: PLC0415
-
-    return SqliteReader(path)
+    return SqliteReader(directory / FILE)
 
 
 def _directory(data: Path | None) -> Path:

@@ -11,7 +11,6 @@ from pathlib import Path
 import msgspec
 import typer
 
-from landed import run
 from landed.api.models import MessageView, ReceiptView
 from landed.cli.printing import (
     CODES_OF_SUCCESS,
@@ -32,6 +31,7 @@ from landed.domain.networks import country_name, country_of, country_of_number, 
 from landed.domain.reasons import reason_for, reason_of
 from landed.domain.worth import remarks_on, worth_of
 from landed.journal.record import RequestRecord, decode
+from landed.journal.sqlite import FILE as JOURNAL_FILE
 from landed.journal.sqlite import SqliteJournal
 from landed.store import Kept
 from landed.store.sqlite import SqliteReader
@@ -96,7 +96,7 @@ def _lines_of(request: dict[str, object]) -> list[str]:
 
 def _requests(kept: Iterable[Kept], directory: Path) -> Iterable[tuple[int, dict[str, object]]]:
     """What stands in the journal of these facts, oldest first; a record that is retired is said to be."""
-    with closing(SqliteJournal(run.journal_path(directory), only_read=True)) as journal:
+    with closing(SqliteJournal(directory / JOURNAL_FILE, only_read=True)) as journal:
         for position in sorted({each.position for each in kept}):
             yield position, _request_at(journal, position)
 

@@ -87,8 +87,8 @@ WHERE epoch = :epoch AND position = :before
 RETURNING epoch, position, at_us, received, folded, duplicate, unreadable;
 
 -- name: list_messages
-SELECT {message_columns} FROM message
-WHERE seen_us >= :since AND seen_us < :until AND (seen_us, id) < (:before_us, :before_id)
+SELECT {message_columns} FROM message {by}
+WHERE {sought} seen_us >= :since AND seen_us < :until AND (seen_us, id) < (:before_us, :before_id)
     AND (:outcome IS NULL OR outcome = :outcome)
     AND (:status IS NULL OR status = :status OR lower(provider_status) = :status)
     AND (:channel IS NULL OR lower(channel) = :channel)

@@ -80,6 +80,16 @@ NEVER_US = 2**63 - 1
 
 ROLLUP_COLUMNS = ", ".join(("span", *CELL_FIELDS, "count"))
 HOURS, DAYS = 1, HOURS_A_DAY
+# How messages are listed: by when they were seen, or by what few of them have.
+_WITHIN = "generation IN (SELECT value FROM json_each(:generations))"
+SOUGHT: Mapping[str, tuple[str, str]] = {
+    "seen": ("", ""),
+    "recipient": (
+        "INDEXED BY message_by_recipient",
+        f"{_WITHIN} AND recipient IN (:recipient, '+' || :recipient, '00' || :recipient) AND",
+    ),
+    "client_ref": ("INDEXED BY message_by_client_ref", f"{_WITHIN} AND client_ref = :client_ref AND"),
+}
 # By what a report may be summed, and the columns that tell it.
 DIMENSIONS: Mapping[str, str] = {
     "network": "network",
@@ -334,7 +344,11 @@ class SqliteReader:
             "recipient": wanted.to,
         }
         same = {name: getattr(wanted, name) for name in ("outcome", "status", "channel", "network", "client_ref")}
-        return [message_of_row(row) for row in self._db.execute(self._sql["list_messages"], values | same)]
+        by, sought = SOUGHT["recipient" if wanted.to else "client_ref" if wanted.client_ref else "seen"]
+        if sought:
+            values["generations"] = _array(self._generations())
+        query = self._sql["list_messages"].replace("{by}", by).replace("{sought}", sought)
+        return [message_of_row(row) for row in self._db.execute(query, values | same)]
 
     def find(self, reference: str, *, limit: int) -> list[Message]:
         """Messages with that id, or else with that client reference, newest first."""
