@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench networks clean
+.PHONY: help run test check bench networks tables clean
 
 help: ## Say what there is to make
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -24,6 +24,9 @@ bench: $(VENV)/installed-bench ## Measure (wrk and nginx, where they are, are wh
 
 networks: $(VENV)/bin/python ## Make the table of mobile networks again, from its source on the web
 	@$(BIN)/python tools/networks.py $(ARGS) > $(VENV)/networks.tsv && mv $(VENV)/networks.tsv src/landed/domain/networks.tsv
+
+tables: $(VENV)/installed ## Write the documents that are made from the program's tables
+	@$(BIN)/python tools/tables.py
 
 clean: ## Remove what was installed and cached
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

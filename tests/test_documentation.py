@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -41,7 +43,8 @@ def test_every_setting_is_documented_with_its_default_and_meaning(row):
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "serve", "list", "show", "tail", "rebuild", "doctor", "parse", "quarantine"]
+    "command",
+    ["demo", "serve", "list", "show", "tail", "stats", "reasons", "rebuild", "doctor", "parse", "quarantine"],
 )
 def test_every_command_is_in_the_readme(command):
     assert f"landed {command}" in README
@@ -62,6 +65,13 @@ def test_the_readme_s_library_example_runs(capsys):
     )
     assert names["webhook"](request) == ("", 200)
     assert capsys.readouterr().out == "m delivered delivered None\n"
+
+
+def test_documents_that_are_made_from_tables_are_as_the_tables_are(tmp_path):
+    subprocess.run([sys.executable, str(ROOT / "tools" / "tables.py"), str(tmp_path)], check=True)
+
+    for name in ("reasons.md", "statuses.md"):
+        assert (tmp_path / name).read_text() == (ROOT / "docs" / name).read_text(), "run `make tables`"
 
 
 def test_the_readme_s_links_lead_somewhere():

@@ -11,6 +11,7 @@ from landed.domain.lifecycle import Fact, Message, Source
 from landed.domain.networks import country_of
 from landed.domain.reasons import reason_of
 from landed.domain.receipt import Inbound, Receipt
+from landed.domain.worth import Knows, worth_of
 
 
 class MessageView(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +50,10 @@ class MessageView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReceiptView(msgspec.Struct, frozen=True, kw_only=True):
-    """One receipt: Vonage's words and ours. `source` is `webhook`, or `sent` for the sender's own word."""
+    """One receipt: Vonage's words and ours. `source` is `webhook`, or `sent` for the sender's own word.
+
+    `final` and `knows` say what the word is worth on its channel: see `landed.domain.worth`.
+    """
 
     message_id: str
     outcome: str
@@ -62,6 +66,7 @@ class ReceiptView(msgspec.Struct, frozen=True, kw_only=True):
     client_ref: str | None
     network: str | None
     code: str | None
+    reason: str | None = None
     detail: str | None
     price: Decimal | None
     currency: str | None
@@ -69,6 +74,8 @@ class ReceiptView(msgspec.Struct, frozen=True, kw_only=True):
     occurred_at: datetime | None
     verified: bool
     stale: bool
+    final: bool = False
+    knows: str = Knows.NOBODY
     received_at: datetime | None = None
     source: str = Source.WEBHOOK
     copies: int = 1
@@ -77,7 +84,15 @@ class ReceiptView(msgspec.Struct, frozen=True, kw_only=True):
     def of(cls, receipt: Receipt, received_at: datetime | None = None) -> ReceiptView:
         """The view of a receipt that was just received, or parsed only."""
         view = msgspec.convert(receipt, cls, from_attributes=True)
-        return msgspec.structs.replace(view, received_at=received_at)
+        reason = reason_of(receipt.api, receipt.status, receipt.outcome, receipt.provider_status, receipt.code)
+        worth = worth_of(receipt.channel, receipt.provider_status)
+        return msgspec.structs.replace(
+            view,
+            reason=None if reason is None else reason.slug,
+            final=worth.final,
+            knows=worth.knows,
+            received_at=received_at,
+        )
 
     @classmethod
     def of_fact(cls, fact: Fact) -> ReceiptView:
