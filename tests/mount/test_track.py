@@ -51,6 +51,29 @@ def test_what_was_sent_is_recorded_with_its_numbers_as_vonage_writes_them(tmp_pa
     assert (record.account, record.sent_us) == ("default", int(NOON.timestamp()) * 1_000_000)
 
 
+def test_the_parts_of_a_long_text_are_one_group(tmp_path):
+    landed.track(["p-1", "p-2", "p-3"], api="sms", client_ref="long", data=tmp_path / "data")
+    landed.track(("alone",), api="sms", data=tmp_path / "data")
+
+    *parts, alone = tracked(tmp_path / "data")
+    assert [(each.message_id, each.group, each.part, each.parts) for each in parts] == [
+        ("p-1", "p-1", 1, 3),
+        ("p-2", "p-1", 2, 3),
+        ("p-3", "p-1", 3, 3),
+    ]
+    assert len({each.id for each in parts}) == 3
+    assert (alone.message_id, alone.group, alone.part, alone.parts) == ("alone", "", 0, 0)
+
+
+@pytest.mark.parametrize(
+    "ids", [[], ["a", "a"], ["a", ""], ["a", None], [str(number) for number in range(256)]], ids=len
+)
+def test_ids_that_are_no_parts_are_said_to_be_wrong_and_nothing_is_recorded(tmp_path, ids):
+    with pytest.raises(SettingsError):
+        landed.track(ids, data=tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
 def test_only_the_id_is_needed(tmp_path, monkeypatch):
     monkeypatch.setenv("LANDED_DATA", str(tmp_path / "elsewhere"))
     landed.track("m-1")

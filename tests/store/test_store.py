@@ -15,12 +15,13 @@ from landed.domain.lifecycle import Fact, Message, Source, message_of, receipt_k
 from landed.domain.receipt import Api, Inbound, Outcome, Part, Receipt, Segment, Status, Workflow
 from landed.domain.rollups import counted
 from landed.errors import FoldStopped
-from landed.store import Changes, Filter, Kept, KeptInbound, Tally
-from landed.store.sqlite import SqliteReader, SqliteStore
+from landed.store import Changes, Filter, Kept, KeptInbound, Period, Tally
+from landed.store.sqlite import DIMENSIONS, SqliteReader, SqliteStore
 
 STORES = {"sqlite": (SqliteStore, SqliteReader)}
 NOON = datetime(2026, 8, 1, 12, tzinfo=UTC)
 EPOCH = "a journal's name"
+ALL_HOURS = Period(since=0, until=2**31)
 ACCOUNT = "default"
 
 texts = st.text(max_size=30)
@@ -447,6 +448,39 @@ def test_receipts_are_read_on_from_a_row(place):
         assert [kept.fact.receipt.message_id for kept, _ in first + second] == ["m0", "m1", "m2", "m3", "m4"]
         assert reader.receipts_after(5, 3) == []
         assert reader.newest_receipt() == 5
+
+
+def test_a_rollup_that_was_made_otherwise_is_made_again(kind):
+    with a_place(kind) as place:
+        place.keep(*LISTED.values())
+        with place.reading() as reader:
+            before = reader.summaries("network", ALL_HOURS)
+        place.store._db.execute("UPDATE rollup_made SET version = 'older'; DELETE FROM rollup WHERE span = 1")  # noqa: SLF001
+        place.store.close()
+        place.store = place.writer_kind(place.path)
+
+        with place.reading() as reader:
+            assert reader.summaries("network", ALL_HOURS) == before
+            assert reader.summaries("hour", ALL_HOURS)
+
+
+def test_a_period_is_read_by_days_where_they_are_whole():
+    assert Period(since=23, until=49).stretches("network") == [(1, 23, 24), (24, 24, 48), (1, 48, 49)]
+    assert Period(since=23, until=49).stretches("hour") == [(1, 23, 49)]
+    assert Period(since=25, until=47).stretches("network") == [(1, 25, 47)]
+
+
+@settings(max_examples=50, deadline=None)
+@given(hours=st.lists(st.integers(0, 24 * 5), min_size=1), since=st.integers(0, 24 * 5), length=st.integers(0, 24 * 5))
+def test_a_period_has_the_messages_of_its_hours_and_no_others(hours, since, length):
+    with a_place("sqlite") as place:
+        place.keep(*(message(f"m{at}", minutes=60 * hour + 17) for at, hour in enumerate(hours)))
+        first = int(NOON.timestamp()) // 3_600
+        wanted = Period(since=first + since, until=first + since + length)
+        with place.reading() as reader:
+            for by in DIMENSIONS:
+                totals = [summary.total for summary in reader.summaries(by, wanted).values()]
+                assert sum(totals) == sum(since <= hour < since + length for hour in hours)
 
 
 def test_outcomes_are_counted(place):

@@ -23,6 +23,7 @@ import msgspec
 
 from landed.api.models import InboundView, ReceiptView
 from landed.domain.moments import moment
+from landed.domain.reasons import reason_for, reason_of
 from landed.domain.receipt import Outcome, Receipt
 
 if TYPE_CHECKING:
@@ -140,7 +141,8 @@ class Look:
         if receipt.network:
             parts.append(f"network {self.clean(receipt.network)}")
         if receipt.code not in CODES_OF_SUCCESS:
-            parts.append(self.paint(f"code {self.clean(receipt.code or '')}", "red"))
+            code = self.clean(receipt.code or "")
+            parts.append(self.paint(f"code {code} ({reason_for(receipt.api, code).slug})", "red"))
         if receipt.segments is not None and receipt.segments > 1:
             parts.append(f"{receipt.segments} segments")
         if receipt.price is not None:
@@ -326,12 +328,14 @@ def message_table(messages: Sequence[Message], look: Look, out: TextIO) -> None:
 
     conflict = ["conflict" if message.conflict else "" for message in messages]
     codes = [look.clean("" if message.code in CODES_OF_SUCCESS else message.code or "") for message in messages]
+    reasons = [reason_of(each.api, each.status, each.outcome, each.provider_status, each.code) for each in messages]
     columns = [
         Column(name="first seen", cells=[clock(message.seen_at) for message in messages], leaves=2),
         Column(name="outcome", cells=cells("outcome"), styles=[OUTCOME_STYLES[each.outcome] for each in messages]),
         Column(name="", cells=conflict),
         Column(name="Vonage said", cells=cells("provider_status"), leaves=1),
-        Column(name="code", cells=codes, leaves=4),
+        Column(name="why", cells=["" if reason is None else reason.slug for reason in reasons], leaves=4),
+        Column(name="code", cells=codes, leaves=8),
         Column(name="channel", cells=cells("channel"), leaves=3),
         Column(name="to", cells=["" if each.to is None else look.number(each.to) for each in messages]),
         Column(

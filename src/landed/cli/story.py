@@ -239,7 +239,8 @@ def _notes(fact: Fact, look: Look) -> list[str]:
     if receipt.code not in CODES_OF_SUCCESS:
         notes.append(f"code {look.clean(receipt.code or '')}: {reason_for(receipt.api, receipt.code or '').slug}")
     if receipt.detail:
-        notes.append(f"“{look.clean(receipt.detail)}”" if look.is_wide else f'"{look.clean(receipt.detail)}"')
+        detail = look.clean(look.mask(receipt.detail) or "")
+        notes.append(f"“{detail}”" if look.is_wide else f'"{detail}"')
     if receipt.segment_receipts:
         done = sum(segment.provider_status.lower() == "delivered" for segment in receipt.segment_receipts)
         notes.append(f"{done} of {len(receipt.segment_receipts)} segments delivered")
