@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from landed.domain.lifecycle import Fact, Message, Source, greater_copy, inbound_key, message_of, receipt_key
-from landed.domain.moments import moment
+from landed.domain.moments import microseconds, moment
 from landed.domain.receipt import Api, Inbound, Part, Receipt, Status
 from landed.domain.rollups import Cell, cell_of, cell_of_first
 from landed.errors import FoldStopped, Unreadable
@@ -232,7 +232,7 @@ class _Batch:
     def _move(self, message: MessageKey, known: Known) -> None:
         """Note, before it changes, where the message is counted."""
         if message not in self._moved:
-            self._moved[message] = cell_of(_joined(message, known)) if known.facts else None
+            self._moved[message] = _cell(message, known) if known.facts else None
 
     def _count(self, left: Cell | None, taken: Cell) -> None:
         if left != taken:
@@ -243,6 +243,15 @@ class _Batch:
     def _tell(self, folded: Folded) -> None:
         if self._is_heard:
             self.folded.append(folded)
+
+
+def _cell(message: MessageKey, known: Known) -> Cell:
+    """Where a known message is counted; nearly always there is one receipt of it until now, which needs no join."""
+    if len(known.facts) == 1:
+        (kept,) = known.facts.values()
+        if kept.fact.source is Source.WEBHOOK:
+            return cell_of_first(message[0], kept.fact.receipt, microseconds(kept.fact.received_at))
+    return cell_of(_joined(message, known))
 
 
 def _joined(message: MessageKey, known: Known) -> Message:
