@@ -58,8 +58,21 @@ def test_what_others_sent_cannot_steer_the_terminal(record, monkeypatch, mode, f
 
 
 def test_no_story_and_no_table_can_steer_the_terminal(tmp_path, store_of):
-    store_of({"message_uuid": "m" + STEERING, "status": "delivered" + STEERING, "client_ref": "r", "from": STEERING})
-    for command in (["list"], ["show", "r"], ["tail"]):
+    store_of(
+        {"message_uuid": "m" + STEERING, "status": "delivered" + STEERING, "client_ref": "r", "from": STEERING},
+        {
+            **{name: name + STEERING for name in ("message_uuid", "to", "from", "channel")},
+            "client_ref": "r",
+            "status": "rejected",
+            "usage": {"price": "1", "currency": STEERING},
+            "error": {"title": "1" + STEERING, "detail": STEERING},
+            "destination": {"network_code": STEERING + "n"},
+            "workflow": {"workflow_id": STEERING, "items_number": STEERING + "1", "items_total": STEERING + "2"},
+        },
+    )
+    by = ("network", "country", "channel", "sender", "reason", "hour", "account")
+    reports = [["stats", "--by", each] for each in by]
+    for command in (["list"], ["show", "r"], ["show", "r", "--raw"], ["tail"], *reports):
         arguments = [sys.executable, "-m", "landed", *command, "--data", str(tmp_path)]
         with subprocess.Popen(arguments, stdout=subprocess.PIPE, env=os.environ | {"PYTHONUTF8": "1"}) as process:
             out = process.stdout.readline() if command == ["tail"] else process.stdout.read()

@@ -58,6 +58,14 @@ def test_the_country_is_counted_where_no_network_tells_it():
     assert cell_of(message(network=None, to=None))[4] == ""
 
 
+def test_what_others_wrote_at_length_takes_little_room():
+    long = "x" * 100_000
+    cell = cell_of(message(channel=long, network=long, sender=long, currency=long, to=long, code=long))
+
+    assert sum(len(each) for each in cell if isinstance(each, str)) < 500
+    assert cell == cell_of(message(channel=long, network=long, sender=long + "y", currency=long, to=long, code=long))
+
+
 @given(st.integers(-10, 2**33))
 def test_a_latency_lies_within_its_bucket(latency_ms):
     bucket = bucket_of(latency_ms)

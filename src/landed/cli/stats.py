@@ -19,6 +19,7 @@ from landed.store import Period
 from landed.store.sqlite import SqliteReader
 
 HOUR = timedelta(hours=1)
+HOUR_FORM = "%Y-%m-%dT%H:%M:%SZ"
 BAR_WIDTH = 12
 BAR, BAR_ASCII = ("█", "░"), ("#", "-")
 GOOD, POOR = 0.95, 0.8
@@ -142,7 +143,7 @@ def _columns(rows: Sequence[Row], by: str, look: Look) -> list[Column]:
         Column(name="p50", cells=times(0.5), leaves=1, is_number=True),
         Column(name="p95", cells=times(0.95), leaves=3, is_number=True),
         Column(name="p99", cells=times(0.99), leaves=9, is_number=True),
-        Column(name="cost", cells=[_cost(summary) for summary in summaries], leaves=10, is_number=True),
+        Column(name="cost", cells=[_cost(summary, look) for summary in summaries], leaves=10, is_number=True),
     ]
 
 
@@ -179,7 +180,7 @@ def _named(summaries: Mapping[tuple[str, ...], Summary], by: str) -> dict[str, S
     """Summaries by one text, under which several keys may come together."""
     named: dict[str, list[Summary]] = {}
     for key, summary in summaries.items():
-        value = f"{key[0]:>9}" if by == "hour" else str(key[0])
+        value = at(int(key[0])).strftime(HOUR_FORM) if by == "hour" else str(key[0])
         if by == "country":
             value = country_of(key[0] or None, None) or key[1]
         named.setdefault(value, []).append(summary)
@@ -188,7 +189,7 @@ def _named(summaries: Mapping[tuple[str, ...], Summary], by: str) -> dict[str, S
 
 def _name(by: str, value: str) -> str:
     if by == "hour":
-        return clock(at(int(value)))[:-3]
+        return clock(datetime.fromisoformat(value))[:-3]
     if by == "network" and value:
         network = network_of(value)
         place = f", {network.country}" if network.country else ""
@@ -231,8 +232,8 @@ def _interval(summary: Summary) -> str:
     return "" if summary.interval is None else "{:.1%} to {:.1%}".format(*summary.interval)
 
 
-def _cost(summary: Summary) -> str:
-    return ", ".join(f"{currency} {cost:f}".strip() for currency, cost in summary.costs().items())
+def _cost(summary: Summary, look: Look) -> str:
+    return ", ".join(look.price(cost, currency) for currency, cost in summary.costs().items())
 
 
 def _bar(share: float | None, look: Look) -> str:

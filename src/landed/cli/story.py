@@ -135,7 +135,7 @@ def story(message: Message, facts: Sequence[Fact], group: Group | None, look: Lo
     """One message in lines: what became of it, what it means, what to do, and all that was said, in order."""
     outcome = look.paint(message.outcome, OUTCOME_STYLES[message.outcome])
     lines = [look.paint(look.clean(message.message_id), "bold"), f"  {outcome}{_ending(message, now)}", ""]
-    lines += named_lines(_meaning(message), look)
+    lines += named_lines(_meaning(message, look), look)
     lines += named_lines(_about(message, look), look)
     if group is not None:
         lines += ["", *_parts(group, look)]
@@ -152,7 +152,7 @@ def _ending(message: Message, now: datetime) -> str:
     return f" {duration(message.latency_ms)} after {'it was sent' if message.sent_at else 'the first receipt'}"
 
 
-def _meaning(message: Message) -> dict[str, str]:
+def _meaning(message: Message, look: Look) -> dict[str, str]:
     reason = reason_of(message.api, message.status, message.outcome, message.provider_status, message.code)
     country = country_of(message.network, message.to)
     several = (message.segments or 0) > 1
@@ -164,11 +164,11 @@ def _meaning(message: Message) -> dict[str, str]:
     if message.conflict:
         rows["conflict"] = CONFLICT
     if reason is not None:
-        code = f", code {message.code.strip()}" if message.code and message.code.strip() not in ("", "0") else ""
+        code = "" if message.code in CODES_OF_SUCCESS else f", code {look.clean(message.code or '')}"
         rows["why"] = f"{reason.meaning} ({reason.slug}{code})"
         rows["what to do"] = reason.advice
         rows["whose move"] = MOVES[reason.move]
-    return {name: value for name, value in rows.items() if value}
+    return rows
 
 
 def _about(message: Message, look: Look) -> dict[str, str]:
@@ -183,7 +183,7 @@ def _about(message: Message, look: Look) -> dict[str, str]:
         told = f"{look.clean(network.name)}{country}" + (f" ({network.code})" if network.operator else "")
         if network.country and number_country and network.country != number_country:
             told += "; the number was given out in another country: ported, or roaming"
-    rows = {
+    return {
         "to": to,
         "from": "" if message.sender is None else look.number(message.sender),
         "by": f"{look.clean(message.channel or '?')}, {APIS[message.api]}, account {look.clean(message.account)}",
@@ -193,7 +193,6 @@ def _about(message: Message, look: Look) -> dict[str, str]:
         "price": "" if message.price is None else look.price(message.price, message.currency),
         "signed": "yes" if message.verified else "no: nobody vouches for what was said",
     }
-    return {name: value for name, value in rows.items() if value}
 
 
 def _parts(group: Group, look: Look) -> list[str]:
@@ -208,7 +207,7 @@ def _parts(group: Group, look: Look) -> list[str]:
     rows = {"long text": said, "whole": "" if group.outcome is None else group.outcome}
     if group.price is not None:
         rows["price of all"] = look.price(group.price, group.currency)
-    return list(named_lines({name: value for name, value in rows.items() if value}, look))
+    return list(named_lines(rows, look))
 
 
 def _history(message: Message, facts: Sequence[Fact], look: Look) -> list[str]:
@@ -246,7 +245,8 @@ def _notes(fact: Fact, look: Look) -> list[str]:
         notes.append(f"{done} of {len(receipt.segment_receipts)} segments delivered")
     if receipt.workflow is not None:
         workflow = receipt.workflow
-        notes.append(f"step {workflow.items_number or '?'} of {workflow.items_total or '?'} of a failover")
+        step, steps = (look.clean(each or "?") for each in (workflow.items_number, workflow.items_total))
+        notes.append(f"step {step} of {steps} of a failover")
     if fact.copies > 1:
         notes.append(f"came {fact.copies} times")
     if not receipt.verified:

@@ -15,6 +15,9 @@ from zlib import crc32
 import msgspec
 
 COUNTRY_DIGITS = 3
+# What is longer is no code and no number, and is not remembered.
+CHARACTERS_MAX = 32
+NETWORKS_REMEMBERED_MAX = 4_096
 NUMBERS_REMEMBERED_MAX = 16_384
 PSEUDO = re.compile(r"([A-Z]{2})-[A-Z-]+")
 NUMBER = re.compile(r"\d{7,15}")
@@ -33,9 +36,13 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
         return self.operator or self.code
 
 
-@lru_cache(4_096)
 def network_of(code: str) -> Network:
     """What is known of a network's code; never fails."""
+    return _network(code) if len(code) <= CHARACTERS_MAX else Network(code=code)
+
+
+@lru_cache(NETWORKS_REMEMBERED_MAX)
+def _network(code: str) -> Network:
     pseudo = PSEUDO.fullmatch(code)
     if pseudo:
         return Network(code=code, country=pseudo[1])
@@ -45,9 +52,13 @@ def network_of(code: str) -> Network:
     return Network(code=code, country=country or None, operator=operator or None)
 
 
-@lru_cache(NUMBERS_REMEMBERED_MAX)
 def country_of_number(number: str) -> str | None:
     """The country that a number in international form was given out in; None for what is no number."""
+    return _country(number) if len(number) <= CHARACTERS_MAX else None
+
+
+@lru_cache(NUMBERS_REMEMBERED_MAX)
+def _country(number: str) -> str | None:
     digits = number.removeprefix("+").removeprefix("00")
     if not NUMBER.fullmatch(digits):
         return None

@@ -34,6 +34,10 @@ LATENCY_BOUNDS_MS: Sequence[int] = tuple(
 )
 NO_LATENCY = -1
 
+# Of what others wrote no more than that tells cells apart.
+TEXT_CHARACTERS_MAX = 64
+REASONS_REMEMBERED_MAX = 4_096
+
 # Hour since 1970, account, channel, network, country, sender, outcome, reason, latency's bucket, price, currency.
 # A text that is absent is empty; the country is there only where the network does not tell it.
 Cell = tuple[int, str, str, str, str, str, str, str, int, str, str]
@@ -65,15 +69,15 @@ def cell_of(message: Message) -> Cell:
     return (
         microseconds(message.seen_at) // HOUR_US,
         message.account,
-        message.channel or "",
-        message.network or "",
+        (message.channel or "")[:TEXT_CHARACTERS_MAX],
+        (message.network or "")[:TEXT_CHARACTERS_MAX],
         _country(message.network, message.to),
-        message.sender or "",
+        (message.sender or "")[:TEXT_CHARACTERS_MAX],
         message.outcome,
         reason_slug(message.api, message.status, message.outcome, message.provider_status, message.code),
         bucket_of(message.latency_ms),
         price_text(message.price),
-        message.currency or "",
+        (message.currency or "")[:TEXT_CHARACTERS_MAX],
     )
 
 
@@ -82,21 +86,25 @@ def cell_of_first(account: str, receipt: Receipt, received_us: int) -> Cell:
     return (
         received_us // HOUR_US,
         account,
-        receipt.channel or "",
-        receipt.network or "",
+        (receipt.channel or "")[:TEXT_CHARACTERS_MAX],
+        (receipt.network or "")[:TEXT_CHARACTERS_MAX],
         _country(receipt.network, receipt.to),
-        receipt.sender or "",
+        (receipt.sender or "")[:TEXT_CHARACTERS_MAX],
         OUTCOMES[receipt.status],
         reason_slug(receipt.api, receipt.status, OUTCOMES[receipt.status], receipt.provider_status, receipt.code),
         NO_LATENCY,
         price_text(receipt.price),
-        receipt.currency or "",
+        (receipt.currency or "")[:TEXT_CHARACTERS_MAX],
     )
 
 
-@lru_cache(4_096)
 def reason_slug(api: Api, status: Status, outcome: Outcome, provider_status: str, code: str | None) -> str:
     """The reason's slug, empty where there is none."""
+    return _slug(api, status, outcome, provider_status[:TEXT_CHARACTERS_MAX], (code or "")[:TEXT_CHARACTERS_MAX])
+
+
+@lru_cache(REASONS_REMEMBERED_MAX)
+def _slug(api: Api, status: Status, outcome: Outcome, provider_status: str, code: str) -> str:
     reason = reason_of(api, status, outcome, provider_status, code)
     return "" if reason is None else reason.slug
 

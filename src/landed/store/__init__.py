@@ -14,9 +14,9 @@ from typing import Protocol
 
 import msgspec
 
-from landed.domain.lifecycle import Fact, Message
+from landed.domain.lifecycle import Fact, Group, Message
 from landed.domain.receipt import Inbound, Receipt
-from landed.domain.rollups import HOURS_A_DAY, Cell
+from landed.domain.rollups import HOURS_A_DAY, Cell, Summary
 
 MessageKey = tuple[str, str]
 """Account and message id."""
@@ -204,6 +204,12 @@ class Reader(Protocol):
 
     def facts(self, message: Message) -> Sequence[Kept]:
         """Everything said of one message, in no order."""
+
+    def group(self, message: Message) -> Group | None:
+        """The long text that a message is a part of, with all parts that are known; None where it is none."""
+
+    def summaries(self, by: str, wanted: Period) -> dict[tuple[str, ...], Summary]:
+        """The rollup of a period, summed by a dimension: its value to what the messages of it come to."""
 
     def receipts_after(self, row: int, limit: int) -> Iterable[tuple[Kept, Message]]:
         """Receipts in the order in which they were folded, with their messages as they stand."""

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import apsw
 import msgspec
+import structlog
 
 from landed.domain.lifecycle import Group, Message, group_of, message_of
 from landed.domain.moments import microseconds, moment
@@ -47,6 +48,8 @@ from landed.store.rows import (
     unreadable_row,
 )
 from landed.store.sieve import Sieve, Sought
+
+log = structlog.get_logger("landed.store")
 
 FILE = "store.db"
 APPLICATION_ID = 0x6C6E6473
@@ -246,9 +249,12 @@ class SqliteStore:
 
     def _count_again_if_counted_otherwise(self) -> None:
         """Count all messages again where an older landed told cells apart otherwise, or did not count."""
+        if self._db.execute(self._sql["rollup_version"]).get == cells_version():
+            return
+        if messages := self._newest_message():
+            log.info("messages.counted_again", messages=messages, reason="cells of the rollup are told apart anew")
         with self.transaction():
-            if self._db.execute(self._sql["rollup_version"]).get != cells_version():
-                self._count_again()
+            self._count_again()
 
     def _count_again(self) -> None:
         for name in ("begin_rollup", "forget_rollup_version"):
@@ -372,10 +378,6 @@ class SqliteReader:
         values = {"generations": _array(self._generations()), "group": message.part.group, "account": message.account}
         return group_of(map(message_of_row, self._db.execute(self._sql["messages_by_group"], values)))
 
-    def positions(self, message: Message) -> list[int]:
-        """Where in the journal the requests stand of which its receipts were kept, oldest first."""
-        return sorted({kept.position for kept in self.facts(message)})
-
     def first_hour(self) -> int | None:
         """The first hour in which a message was seen; None before there is any."""
         first: int | None = self._db.execute(self._sql["first_hour"], {"span": HOURS}).get
@@ -390,12 +392,11 @@ class SqliteReader:
         same = {name: getattr(wanted, name) for name in ("account", "channel", "network")}
         width = DIMENSIONS[by].count(",") + 1
         summaries: dict[tuple[str, ...], Summary] = {}
-        for span, since, until in wanted.stretches(by):
-            for row in self._db.execute(query, same | {"span": span, "since": since, "until": until}):
-                key = row[:width]
-                if key not in summaries:
-                    summaries[key] = Summary()
-                summaries[key].add(*row[width:])
+        # One snapshot: a message may leave an hour's cell for a day's while both are read.
+        with self._db:
+            for span, since, until in wanted.stretches(by):
+                for row in self._db.execute(query, same | {"span": span, "since": since, "until": until}):
+                    summaries.setdefault(row[:width], Summary()).add(*row[width:])
         return summaries
 
     def receipts_after(self, row: int, limit: int) -> list[tuple[Kept, Message]]:
