@@ -17,7 +17,7 @@ from landed import run
 from landed.domain.lifecycle import Fact, message_of, receipt_key
 from landed.domain.moments import microseconds, moment
 from landed.domain.receipt import Inbound, Outcome, Receipt, Status
-from landed.domain.rollups import cell_of, cell_of_first, counted, days_of
+from landed.domain.rollups import cell_of, cells_of_firsts, counted, days_of
 from landed.errors import FoldStopped, StoreUnable
 from landed.journal.record import Ids, RequestRecord, SentRecord, TickRecord, decode_told, encode
 from landed.journal.sqlite import SqliteJournal
@@ -619,7 +619,7 @@ def test_a_first_receipt_gives_the_rows_that_a_join_of_one_fact_gives(record):
     message = message_of(ACCOUNT, [fact])
     assert short == saved(Changes(messages=[(row, message)], facts=[joined]))
     assert [len(rows) for rows in short.values()] == [1, 1, 0, 0, 1, 0, 0, 1]
-    assert cell_of_first(ACCOUNT, receipt, record.received_us) == cell_of(message)
+    assert cells_of_firsts([(ACCOUNT, receipt, record.received_us)] * 2) == {cell_of(message): 2}
 
 
 @settings(max_examples=200, deadline=None)

@@ -66,41 +66,78 @@ def cells_version() -> str:
 
 def cell_of(message: Message) -> Cell:
     """Where a message is counted."""
-    return (
+    kind = (
         microseconds(message.seen_at) // HOUR_US,
         message.account,
-        (message.channel or "")[:TEXT_CHARACTERS_MAX],
-        (message.network or "")[:TEXT_CHARACTERS_MAX],
-        _country(message.network, message.to),
-        (message.sender or "")[:TEXT_CHARACTERS_MAX],
+        message.channel,
+        message.network,
+        message.to,
+        message.sender,
+        message.api,
         message.outcome,
-        reason_slug(message.api, message.status, message.outcome, message.provider_status, message.code),
-        bucket_of(message.latency_ms),
-        price_text(message.price),
-        (message.currency or "")[:TEXT_CHARACTERS_MAX],
+        message.status,
+        message.provider_status,
+        message.code,
+        message.price,
+        message.currency,
     )
+    return _cell(kind, bucket_of(message.latency_ms))
 
 
 def cell_of_first(account: str, receipt: Receipt, received_us: int) -> Cell:
     """Where a message is counted of which there is this one receipt."""
+    return _cell(_kind(account, receipt, received_us), NO_LATENCY)
+
+
+def cells_of_firsts(firsts: Iterable[tuple[str, Receipt, int]]) -> Counter[Cell]:
+    """Where messages are counted of which there is one receipt each: by account, receipt, and when it was received.
+
+    Of most there are many alike, so a cell is made for each kind and not for each message (half the time, measured).
+    """
+    cells: Counter[Cell] = Counter()
+    for kind, count in Counter([_kind(*first) for first in firsts]).items():
+        cells[_cell(kind, NO_LATENCY)] += count
+    return cells
+
+
+# Hour, account, channel, network, recipient, sender, API, outcome, status, Vonage's word, code, price, currency.
+_Text = str | None
+_Kind = tuple[int, str, _Text, _Text, _Text, _Text, Api, Outcome, Status, str, _Text, Decimal | None, _Text]
+
+
+def _kind(account: str, receipt: Receipt, received_us: int) -> _Kind:
     return (
         received_us // HOUR_US,
         account,
-        (receipt.channel or "")[:TEXT_CHARACTERS_MAX],
-        (receipt.network or "")[:TEXT_CHARACTERS_MAX],
-        _country(receipt.network, receipt.to),
-        (receipt.sender or "")[:TEXT_CHARACTERS_MAX],
+        receipt.channel,
+        receipt.network,
+        None if _tells_country(receipt.network) else receipt.to,
+        receipt.sender,
+        receipt.api,
         OUTCOMES[receipt.status],
-        reason_slug(receipt.api, receipt.status, OUTCOMES[receipt.status], receipt.provider_status, receipt.code),
-        NO_LATENCY,
-        price_text(receipt.price),
-        (receipt.currency or "")[:TEXT_CHARACTERS_MAX],
+        receipt.status,
+        receipt.provider_status,
+        receipt.code,
+        receipt.price,
+        receipt.currency,
     )
 
 
-def reason_slug(api: Api, status: Status, outcome: Outcome, provider_status: str, code: str | None) -> str:
-    """The reason's slug, empty where there is none."""
-    return _slug(api, status, outcome, provider_status[:TEXT_CHARACTERS_MAX], (code or "")[:TEXT_CHARACTERS_MAX])
+def _cell(kind: _Kind, latency: int) -> Cell:
+    hour, account, channel, network, to, sender, api, outcome, status, word, code, price, currency = kind
+    return (
+        hour,
+        account,
+        (channel or "")[:TEXT_CHARACTERS_MAX],
+        (network or "")[:TEXT_CHARACTERS_MAX],
+        "" if _tells_country(network) or to is None else country_of_number(to) or "",
+        (sender or "")[:TEXT_CHARACTERS_MAX],
+        outcome,
+        _slug(api, status, outcome, word[:TEXT_CHARACTERS_MAX], (code or "")[:TEXT_CHARACTERS_MAX]),
+        latency,
+        price_text(price),
+        (currency or "")[:TEXT_CHARACTERS_MAX],
+    )
 
 
 @lru_cache(REASONS_REMEMBERED_MAX)
@@ -119,10 +156,8 @@ def price_text(price: Decimal | None) -> str:
     return "" if price is None else format(price, "f")
 
 
-def _country(network: str | None, to: str | None) -> str:
-    if network is not None and network_of(network).country is not None:
-        return ""
-    return (None if to is None else country_of_number(to)) or ""
+def _tells_country(network: str | None) -> bool:
+    return network is not None and network_of(network).country is not None
 
 
 class Summary(msgspec.Struct):

@@ -20,7 +20,7 @@ import structlog
 from landed.domain.lifecycle import Fact, Message, Source, greater_copy, inbound_key, message_of, receipt_key
 from landed.domain.moments import microseconds, moment
 from landed.domain.receipt import Api, Inbound, Part, Receipt, Status
-from landed.domain.rollups import Cell, cell_of, cell_of_first
+from landed.domain.rollups import Cell, cell_of, cell_of_first, cells_of_firsts
 from landed.errors import FoldStopped, Unreadable
 from landed.journal import Journal
 from landed.journal.record import KeptRequest, SentRecord, TickRecord, Told, decode_told
@@ -138,6 +138,9 @@ class _Batch:
         self._next_message, self._next_receipt = store.next_rows()
         for position, record, facts in self._records:
             self._take(position, record, facts)
+        self._changes.cells = cells_of_firsts(
+            (first.account, first.receipt, first.received_us) for first in self._changes.firsts
+        )
         for message, touched in self._touched.items():
             known = self._known[message]
             self._changes.facts.extend((known.row, known.facts[key]) for key in touched)
@@ -201,7 +204,6 @@ class _Batch:
         rows = self._next_message, self._next_receipt
         key = receipt_key(account, receipt)
         self._changes.firsts.append(First(*rows, position, account, receipt, key, record.received_us))
-        self._changes.cells[cell_of_first(account, receipt, record.received_us)] += 1
         self._next_message, self._next_receipt = rows[0] + 1, rows[1] + 1
 
     def _join(self, position: int, account: str, receipt: Receipt, received_at: datetime, source: Source) -> bool:
