@@ -266,27 +266,25 @@ def group_of(messages: Iterable[Message]) -> Group | None:
 
     Of several messages that claim one part's place, which only a mistake of the sender's makes, the worst stands.
     """
-    places: dict[int, Message] = {}
-    claims = sorted(
-        (message for message in messages if message.part is not None),
-        key=lambda message: (OUTCOMES_WORST_FIRST.index(message.outcome), message.message_id),
-    )
-    for message in claims:
-        places.setdefault(message.part.number, message)  # type: ignore[union-attr] # filtered above
-    if not claims or claims[0].part is None:
+    claims = [(message.part, message) for message in messages if message.part is not None]
+    if not claims:
         return None
-    of = max(message.part.of for message in claims)  # type: ignore[union-attr] # filtered above
+    claims.sort(key=lambda claim: (OUTCOMES_WORST_FIRST.index(claim[1].outcome), claim[1].message_id))
+    places: dict[int, Message] = {}
+    for part, message in claims:
+        places.setdefault(part.number, message)
+    of = max(part.of for part, _ in claims)
     parts = tuple(places[number] for number in sorted(places))
-    outcomes = {part.outcome for part in parts}
-    prices = [part.price for part in parts if part.price is not None]
-    currencies = {part.currency for part in parts if part.price is not None}
+    outcomes = {each.outcome for each in parts}
+    prices = [each.price for each in parts if each.price is not None]
+    currencies = {each.currency for each in parts if each.price is not None}
     is_summed = len(currencies) == 1
     return Group(
-        group=claims[0].part.group,
+        group=claims[0][0].group,
         of=of,
         parts=parts,
         outcome=next(each for each in OUTCOMES_WORST_FIRST if each in outcomes) if len(parts) == of else None,
-        conflict=any(part.conflict for part in parts),
+        conflict=any(each.conflict for each in parts),
         price=sum(prices, Decimal(0)) if is_summed else None,
         currency=currencies.pop() if is_summed else None,
     )
