@@ -10,7 +10,7 @@ import pytest
 
 import landed
 from landed.domain.receipt import Api, Outcome
-from landed.simulator.app import Sent, Simulator, parts_of, receipt_of
+from landed.simulator.app import Sent, Simulator, receipt_of
 from landed.simulator.callbacks import Account, Caller, Transport, receipt_request, status_request
 from landed.simulator.networks import BEHAVIOURS, behaviour_of
 
@@ -68,11 +68,6 @@ def test_a_status_of_the_messages_api_is_signed_and_breaks_down_its_segments():
     receipt = receipt_of(message, message.behaviour.steps[-1], NOW, NOW, "abcd1234")
     (fact,) = parsed(status_request(receipt, ACCOUNT, "/webhooks/message-status", NOW))
     assert (fact.verified, fact.outcome, fact.segments, len(fact.segment_receipts)) == (True, "delivered", 3, 3)
-
-
-@pytest.mark.parametrize(("characters", "parts"), [(1, 1), (160, 1), (161, 2), (306, 2), (307, 3)])
-def test_a_long_text_takes_several_segments(characters, parts):
-    assert parts_of("x" * characters) == parts
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
@@ -27,13 +26,12 @@ from landed.domain.lifecycle import status_of
 from landed.domain.receipt import Api, Receipt, Segment
 from landed.simulator.callbacks import Account, Caller, Transport, now_utc, receipt_request, status_request
 from landed.simulator.networks import Behaviour, Step, behaviour_of
+from landed.vonage.text import segments_of
 
 NETWORK = "23410"
 PRICE = Decimal("0.0333")
 CURRENCY = "EUR"
 BALANCE = "10.00000000"
-SINGLE_CHARACTERS_MAX = 160
-PART_CHARACTERS_MAX = 153
 
 
 class Sent(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +84,7 @@ class Simulator:
                 "instance": uuid.uuid4().hex,
             }
             return JSONResponse(problem, HTTPStatus.UNPROCESSABLE_ENTITY)
-        segments = parts_of(str(fields.get("text", "")))
+        segments = len(segments_of(str(fields.get("text", ""))))
         sent = self._take(Api.MESSAGES, to, sender, fields.get("client_ref"), segments)
         return JSONResponse({"message_uuid": sent.message_id}, HTTPStatus.ACCEPTED)
 
@@ -96,9 +94,7 @@ class Simulator:
         if not to or not sender or not fields.get("text"):
             error = {"status": "2", "error-text": "Missing to, from or text param"}
             return JSONResponse({"message-count": "1", "messages": [error]})
-        parts = [
-            self._take(Api.SMS, to, sender, fields.get("client-ref"), 1) for _ in range(parts_of(str(fields["text"])))
-        ]
+        parts = [self._take(Api.SMS, to, sender, fields.get("client-ref"), 1) for _ in segments_of(str(fields["text"]))]
         entries = [
             {
                 "to": part.to,
@@ -143,11 +139,6 @@ class Simulator:
                 url = self._account.receipt_url
                 request = receipt_request(receipt, self._account, urlsplit(url).path, now, transport)
             await self._caller.call(url, request)
-
-
-def parts_of(text: str) -> int:
-    """How many segments a text of plain GSM characters takes."""
-    return 1 if len(text) <= SINGLE_CHARACTERS_MAX else math.ceil(len(text) / PART_CHARACTERS_MAX)
 
 
 def receipt_of(sent: Sent, step: Step, occurred_at: datetime, now: datetime, api_key: str) -> Receipt:
