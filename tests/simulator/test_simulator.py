@@ -12,6 +12,7 @@ import landed
 from landed.domain.receipt import Api, Outcome
 from landed.simulator.app import Sent, Simulator, receipt_of
 from landed.simulator.callbacks import Account, Caller, Transport, receipt_request, status_request
+from landed.simulator.clock import STEPPED, Clock
 from landed.simulator.networks import BEHAVIOURS, behaviour_of
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -84,11 +85,12 @@ def test_a_status_of_the_messages_api_is_signed_and_breaks_down_its_segments():
 def test_sends_are_answered_as_vonage_answers(path, form, body, status, key):
     async def send() -> httpx.Response:
         async with httpx.AsyncClient() as callbacks:
-            simulator = Simulator(ACCOUNT, Caller(callbacks))
+            clock = Clock(NOW, STEPPED)
+            simulator = Simulator(ACCOUNT, Caller(callbacks, clock), clock)
             transport = httpx.ASGITransport(simulator.app)
             async with httpx.AsyncClient(transport=transport, base_url="http://vonage") as client:
                 answer = await client.post(path, **{form: body})
-            await simulator.stop()
+            await clock.stop()
         return answer
 
     answer = asyncio.run(send())
@@ -99,11 +101,12 @@ def test_sends_are_answered_as_vonage_answers(path, form, body, status, key):
 def test_a_long_sms_has_an_id_for_each_part():
     async def send() -> list[dict[str, str]]:
         async with httpx.AsyncClient() as callbacks:
-            simulator = Simulator(ACCOUNT, Caller(callbacks))
+            clock = Clock(NOW, STEPPED)
+            simulator = Simulator(ACCOUNT, Caller(callbacks, clock), clock)
             transport = httpx.ASGITransport(simulator.app)
             async with httpx.AsyncClient(transport=transport, base_url="http://vonage") as client:
                 answer = await client.post("/sms/json", data={"to": "1", "from": "a", "text": "x" * 400})
-            await simulator.stop()
+            await clock.stop()
         return answer.json()["messages"]
 
     parts = asyncio.run(send())

@@ -152,7 +152,8 @@ async def _vonage(port: int) -> AsyncIterator[tuple[Simulator, httpx.AsyncClient
 
     from landed.run import Unsignalled  # noqa: PLC0415
     from landed.simulator.app import Simulator  # noqa: PLC0415
-    from landed.simulator.callbacks import Account, Caller  # noqa: PLC0415
+    from landed.simulator.callbacks import Account, Caller, now_utc  # noqa: PLC0415
+    from landed.simulator.clock import Clock  # noqa: PLC0415
 
     account = Account(
         api_key=API_KEY,
@@ -163,7 +164,8 @@ async def _vonage(port: int) -> AsyncIterator[tuple[Simulator, httpx.AsyncClient
     )
     listening = socket.create_server((HOST, 0))
     async with httpx.AsyncClient() as callbacks:
-        simulator = Simulator(account, Caller(callbacks))
+        clock = Clock(now_utc())
+        simulator = Simulator(account, Caller(callbacks, clock), clock)
         server = Unsignalled(uvicorn.Config(simulator.app, log_config=None, access_log=False, lifespan="off"))
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         url = f"http://{HOST}:{listening.getsockname()[1]}"
@@ -171,7 +173,7 @@ async def _vonage(port: int) -> AsyncIterator[tuple[Simulator, httpx.AsyncClient
             try:
                 yield simulator, sender
             finally:
-                await simulator.stop()
+                await clock.stop()
                 server.should_exit = True
                 with suppress(asyncio.CancelledError):
                     await serving
@@ -189,7 +191,7 @@ async def _play(
         await asyncio.sleep(SEND_SECONDS)
     deadline = asyncio.get_running_loop().time() + SETTLE_SECONDS
     with suppress(TimeoutError):
-        await asyncio.wait_for(simulator.finished(), SETTLE_SECONDS)
+        await asyncio.wait_for(simulator.clock.settle(), SETTLE_SECONDS)
     while True:
         known = await asyncio.to_thread(_known, settings, list(simulator.sent))
         results = [(sent, known.get(message_id)) for message_id, sent in simulator.sent.items()]

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
@@ -24,8 +23,10 @@ from starlette.routing import Route
 
 from landed.domain.lifecycle import status_of
 from landed.domain.receipt import Api, Receipt, Segment
-from landed.simulator.callbacks import Account, Caller, Transport, now_utc, receipt_request, status_request
+from landed.simulator.callbacks import Account, Callback, Caller, Transport, now_utc, receipt_request, status_request
+from landed.simulator.clock import Clock
 from landed.simulator.networks import Behaviour, Step, behaviour_of
+from landed.vonage.request import Request as Wire
 from landed.vonage.text import segments_of
 
 NETWORK = "23410"
@@ -47,31 +48,20 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Simulator:
-    """Takes sends and plays what becomes of them, in real time."""
+    """Takes sends and plays what becomes of them, in its clock's time."""
 
-    def __init__(self, account: Account, caller: Caller) -> None:
+    def __init__(self, account: Account, caller: Caller, clock: Clock) -> None:
         self.sent: dict[str, Sent] = {}
         self._account = account
         self._caller = caller
+        self.clock = clock
         self._transports = cycle(Transport)
-        self._plays: set[asyncio.Task[None]] = set()
         self.app = Starlette(
             routes=[
                 Route("/v1/messages", self._messages, methods=["POST"]),
                 Route("/sms/json", self._sms, methods=["POST"]),
             ]
         )
-
-    async def finished(self) -> None:
-        """Wait until every receipt that is due has been taken or given up."""
-        while self._plays:
-            await asyncio.gather(*self._plays)
-
-    async def stop(self) -> None:
-        """Let go of what is still to come."""
-        for play in self._plays:
-            play.cancel()
-        await asyncio.gather(*self._plays, return_exceptions=True)
 
     async def _messages(self, request: Request) -> Response:
         fields = _fields(await request.body())
@@ -121,24 +111,24 @@ class Simulator:
         self.sent[sent.message_id] = sent
         transport = next(self._transports)
         for step in sent.behaviour.steps:
-            play = asyncio.get_running_loop().create_task(self._play(sent, step, now_utc(), transport))
-            self._plays.add(play)
-            play.add_done_callback(self._plays.discard)
+            self.clock.begin(self._play(sent, step, self.clock.now(), transport))
         return sent
 
     async def _play(self, sent: Sent, step: Step, began: datetime, transport: Transport) -> None:
-        await asyncio.sleep(step.after_seconds)
+        await self.clock.until(began + timedelta(seconds=step.after_seconds))
         occurred_at = began + timedelta(seconds=step.occurred_seconds or step.after_seconds)
-        for _ in range(step.copies):
-            now = now_utc()
+        is_status = sent.api is Api.MESSAGES
+        url = self._account.status_url if is_status else self._account.receipt_url
+        path = urlsplit(url).path
+
+        def request_at(now: datetime) -> Wire:
             receipt = receipt_of(sent, step, occurred_at, now, self._account.api_key)
-            if sent.api is Api.MESSAGES:
-                url = self._account.status_url
-                request = status_request(receipt, self._account, urlsplit(url).path, now)
-            else:
-                url = self._account.receipt_url
-                request = receipt_request(receipt, self._account, urlsplit(url).path, now, transport)
-            await self._caller.call(url, request)
+            if is_status:
+                return status_request(receipt, self._account, path, now_utc())
+            return receipt_request(receipt, self._account, path, now_utc(), transport)
+
+        for _ in range(step.copies):
+            await self._caller.call(Callback(api=sent.api, message_id=sent.message_id, url=url), request_at)
 
 
 def receipt_of(sent: Sent, step: Step, occurred_at: datetime, now: datetime, api_key: str) -> Receipt:
