@@ -22,6 +22,38 @@ COMMIT, DATE = "e827f7820af6c8ac1ed07a68c9b7ae3e4d39217f", "2024-09-09"
 SOURCE = f"https://raw.githubusercontent.com/{REPOSITORY}/{COMMIT}/mcc-mnc-list.json"
 LEFT_OUT = {"Not operational", "Reserved", "Returned spare", "Planned", "Test Network", "Testing"}
 FETCH_SECONDS = 60
+# Of entries for several territories the one with most people.
+SEVERAL = {"YT/RE": "RE", "BL/GF/GP/MF/MQ": "GP", "BQ/CW/SX": "CW"}
+# Countries that have numbers of their own and no mobile country code, or share one, by ISO 3166.
+OTHER_NAMES = {
+    "AC": "Ascension Island",
+    "AX": "Åland Islands",
+    "CC": "Cocos (Keeling) Islands",
+    "CX": "Christmas Island",
+    "EH": "Western Sahara",
+    "GF": "French Guiana",
+    "GG": "Guernsey",
+    "GP": "Guadeloupe",
+    "GU": "Guam",
+    "IM": "Isle of Man",
+    "IO": "British Indian Ocean Territory",
+    "JE": "Jersey",
+    "BL": "Saint Barthélemy",
+    "BQ": "Caribbean Netherlands",
+    "CW": "Curaçao",
+    "MF": "Saint Martin",
+    "MP": "Northern Mariana Islands",
+    "MQ": "Martinique",
+    "NF": "Norfolk Island",
+    "PS": "Palestine",
+    "RE": "Réunion",
+    "SJ": "Svalbard and Jan Mayen",
+    "SX": "Sint Maarten",
+    "TA": "Tristan da Cunha",
+    "VA": "Vatican City",
+    "VI": "United States Virgin Islands",
+    "YT": "Mayotte",
+}
 
 Entry = dict[str, Any]
 
@@ -29,10 +61,12 @@ Entry = dict[str, Any]
 def main() -> None:
     """Read the list and print the table."""
     entries = [entry for entry in json.loads(text_of(sys.argv[1:])) if is_network(entry)]
-    print("# Mobile networks: code, country, operator; a code of three digits is a country's, with its name.")
+    print("# Mobile networks: code, country, operator; a code of three digits or two letters is a country's, named.")
     print(f"# Made by tools/networks.py from https://github.com/{REPOSITORY} at {COMMIT[:12]}, {DATE} (MIT licence).")
     countries = countries_of(entries)
     rows = {mcc: f"{mcc}\t{country}\t{name}" for mcc, (country, name) in countries.items()}
+    names = dict(countries.values()) | OTHER_NAMES
+    rows |= {country: f"{country}\t{country}\t{name}" for country, name in names.items()}
 
     def stands(entry: Entry) -> tuple[bool, bool]:
         """Of several entries for one code the one that works, in the country that the code is known for."""
@@ -69,13 +103,14 @@ def countries_of(entries: list[Entry]) -> dict[str, tuple[str, str]]:
 
 
 def iso(entry: Entry) -> str:
-    """The country's two letters; of several, and of parts of a country, the first."""
-    return re.split(r"[/-]", entry["countryCode"] or "")[0]
+    """The country's two letters; of parts of a country, the whole's."""
+    code = entry["countryCode"] or ""
+    return SEVERAL.get(code) or re.split(r"[/-]", code)[0]
 
 
 def clean(name: str) -> str:
     """A name without the list's notes and line breaks."""
-    return " ".join(re.sub(r"\[.*?\]", "", name).split())
+    return " ".join(re.sub(r"\[.*?\]|\(.*Kingdom.*\)|\(.*United States.*\)|\(France\)", "", name).split())
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def test_no_story_and_no_table_can_steer_the_terminal(tmp_path, store_of):
     )
     by = ("network", "country", "channel", "sender", "reason", "hour", "account")
     reports = [["stats", "--by", each] for each in by]
-    for command in (["list"], ["show", "r"], ["show", "r", "--raw"], ["tail"], *reports):
+    for command in (["list"], ["list", "--limit", "1"], ["show", "r"], ["show", "r", "--raw"], ["tail"], *reports):
         arguments = [sys.executable, "-m", "landed", *command, "--data", str(tmp_path)]
         with subprocess.Popen(arguments, stdout=subprocess.PIPE, env=os.environ | {"PYTHONUTF8": "1"}) as process:
             out = process.stdout.readline() if command == ["tail"] else process.stdout.read()

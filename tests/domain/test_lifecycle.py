@@ -440,3 +440,28 @@ def test_the_outcome_is_known_from_the_first_receipt_as_trusted_as_itself():
 
     assert message_of(ACCOUNT, [doubtful, signed]).final_at == signed.received_at
     assert message_of(ACCOUNT, [doubtful]).final_at == doubtful.received_at
+
+
+@pytest.mark.parametrize("code", ["1360", "01360", " 1330 "])
+def test_a_rejected_that_expired_or_is_unknown_is_unconfirmed_however_its_code_is_written(code):
+    assert status_of(MESSAGES, "rejected", code) is Status.UNCONFIRMED
+
+
+@pytest.mark.parametrize("word", ["rejected", "failed", "undeliverable"])
+def test_a_segment_that_failed_in_the_words_of_either_api_fails_the_message(word):
+    segments = (DELIVERED, Segment(provider_status=word))
+
+    assert status_of(MESSAGES, "rejected", None, 2, segments) is Status.FAILED
+    assert status_of(MESSAGES, "rejected", "0", 2, (DELIVERED, DELIVERED)) is Status.UNCONFIRMED
+
+
+@pytest.mark.parametrize(
+    ("sent", "first", "final", "latency_ms"),
+    [(0, 1, 5, 5_000), (None, 1, 5, 4_000), (None, 5, 5, None), (9, 5, 5, None), (9, 1, 5, 4_000), (5, 5, 5, 0)],
+)
+def test_a_latency_is_from_the_send_or_the_first_receipt_and_never_negative(sent, first, final, latency_ms):
+    receipt = Receipt(api=SMS, message_id="m", channel="sms", status=Status.DELIVERED, provider_status="delivered")
+    message = message_of(ACCOUNT, [Fact(receipt=receipt, key=b"k", received_at=NOON)])
+    at = [None if each is None else NOON + timedelta(seconds=each) for each in (sent, first, final)]
+
+    assert replace(message, sent_at=at[0], first_at=at[1], final_at=at[2]).latency_ms == latency_ms

@@ -3,6 +3,7 @@
 import re
 from importlib.resources import files
 
+import phonenumbers
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +23,8 @@ from landed.domain.networks import country_name, country_of, country_of_number, 
         ("US-TOLL-FREE", "US", None),
         ("ZM-PREMIUM", "ZM", None),
         ("IT-PREMIUM", "IT", None),
+        ("310", "US", None),
+        ("GB", None, None),
         ("12345", None, None),
         ("", None, None),
         ("23410 ", None, None),
@@ -55,6 +58,8 @@ def test_a_networks_code_is_looked_up_and_never_fails(code, country, operator):
         ("12345", None),
         ("", None),
         ("9999999999999", None),
+        ("07700900001", None),
+        ("0123456789", None),
     ],
 )
 def test_a_numbers_country(number, country):
@@ -76,7 +81,14 @@ def test_the_network_says_more_than_the_number():
 
 def test_countries_have_names():
     assert country_name("GB") == "United Kingdom"
+    assert country_name("RE") == "Réunion"
     assert country_name("XX") == "XX"
+
+
+def test_every_country_that_a_number_can_have_has_a_name():
+    regions = {each for several in phonenumbers.COUNTRY_CODE_TO_REGION_CODE.values() for each in several} - {"001"}
+
+    assert [region for region in sorted(regions) if country_name(region) == region] == []
 
 
 def test_the_table_names_its_source_and_date_and_is_small():
@@ -88,6 +100,6 @@ def test_the_table_names_its_source_and_date_and_is_small():
     assert len(text) < 100_000
     assert len({row[0] for row in rows}) == len(rows)
     for code, country, name in rows:
-        assert re.fullmatch(r"\d{3}(\d{2,3})?", code)
+        assert re.fullmatch(r"\d{3}(\d{2,3})?|[A-Z]{2}", code)
         assert re.fullmatch(r"([A-Z]{2})?", country)
         assert name == name.strip()

@@ -9,7 +9,7 @@ import pytest
 from landed.domain.meanings import REASONS, UNKNOWN_CODE, Kind, Move
 from landed.domain.reasons import CODES, Source, lists_with, reason_for, reason_of, send_reason_of
 from landed.domain.receipt import OUTCOMES, Api, Outcome, Status
-from landed.domain.worth import PLACES, SEVERAL_SEGMENTS, WORTH
+from landed.domain.worth import PLACES, QUALIFIED, SEVERAL_SEGMENTS, WORTH
 
 # The lists as Vonage publishes them.
 SMS_CODES = {*map(str, range(17)), *map(str, range(50, 55)), "95", "99"}
@@ -19,6 +19,8 @@ MESSAGES_CODES = (
     "1350 1360 1370 1380 1381 1382 1400 1410 1420 1430 1440 1450 1451 1460 1461 1470 1472 1473 1480 1481 "
     "1482 1483 1484 "
 )
+MESSAGES_SEND_TYPES = {"110", "1000", "1060", "1100", "1110", "1120", "1140", "1150"}
+MESSAGES_SEND_TYPES |= {"low-balance", "invalid-json", "unathorized", "unprovisioned", "not-found"}
 SMS_SEND_CODES = {*map(str, range(13)), "14", "15", "22", "23", "29", "32", "33"}
 
 # What the two APIs call by the same words, or turn into each other.
@@ -55,6 +57,7 @@ SENTENCES = [
     *((f"{channel} {word}", worth.meaning) for (channel, word), worth in WORTH.items()),
     *((" ".join(place), text) for place, text in PLACES.items()),
     ("segments", SEVERAL_SEGMENTS),
+    *((" ".join(key), worth.meaning) for key, worth in QUALIFIED.items()),
 ]
 
 
@@ -67,7 +70,12 @@ def phrases_of(text):
 
 @pytest.mark.parametrize(
     ("source", "published"),
-    [(Source.SMS, SMS_CODES), (Source.MESSAGES, set(MESSAGES_CODES.split())), (Source.SMS_SEND, SMS_SEND_CODES)],
+    [
+        (Source.SMS, SMS_CODES),
+        (Source.MESSAGES, set(MESSAGES_CODES.split())),
+        (Source.SMS_SEND, SMS_SEND_CODES),
+        (Source.MESSAGES_SEND, MESSAGES_SEND_TYPES),
+    ],
 )
 def test_every_published_code_has_its_reason_and_no_other_has(source, published):
     assert set(CODES[source]) == published
@@ -134,6 +142,7 @@ def test_a_code_is_known_however_it_is_written(code):
         (Api.SMS, Status.BUFFERED, "buffered", "2", "absent-subscriber-temporary"),
         (Api.SMS, Status.FAILED, "failed", "12", "destination-unreachable"),
         (Api.SMS, Status.FAILED, "failed", "0", "no-reason-given"),
+        (Api.SMS, Status.FAILED, "failed", "000", "no-reason-given"),
         (Api.SMS, Status.FAILED, "rejected", None, "no-reason-given"),
         (Api.SMS, Status.UNCONFIRMED, "expired", "0", "expired"),
         (Api.SMS, Status.UNCONFIRMED, "Expired ", None, "expired"),

@@ -128,6 +128,18 @@ def test_a_row_of_a_report():
     assert Summary().interval is None
 
 
+def test_an_id_is_no_number():
+    assert cell_of(message(network=None, channel="messenger"))[4] == ""
+
+
+def test_costs_are_never_rounded():
+    summary = Summary()
+    summary.add("delivered", 1, "0.00000001", "EUR", 1)
+    summary.add("delivered", 1, "12345678901234567890123456789.1", "EUR", 3)
+
+    assert summary.costs() == {"EUR": Decimal("37037036703703703670370370367.30000001")}
+
+
 def test_a_latency_is_counted_where_it_is_known():
     told = replace(message(), sent_at=NOON - timedelta(seconds=2), final_at=NOON)
 

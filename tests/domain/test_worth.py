@@ -3,7 +3,7 @@
 import pytest
 
 from landed.domain.lifecycle import STATES
-from landed.domain.receipt import Api
+from landed.domain.receipt import Api, Status
 from landed.domain.worth import CHANNELS, READING_CHANNELS, UNKNOWN, WORTH, Knows, remarks_on, worth_of
 
 # Per channel: each word, whether it is final, and up to where whoever said it can know.
@@ -17,7 +17,7 @@ APP = {
 TABLE = {
     "sms": {
         "submitted": (False, Knows.VONAGE),
-        "accepted": (False, Knows.PROVIDER),
+        "accepted": (False, Knows.VONAGE),
         "buffered": (False, Knows.PROVIDER),
         "delivered": (True, Knows.DEVICE),
         "expired": (True, Knows.NOBODY),
@@ -80,7 +80,20 @@ def test_what_else_is_to_be_known_in_a_place(channel, word, country, several, wo
 
 
 def test_an_expired_sms_is_no_proof_of_loss_and_an_unknown_word_is_worth_nothing():
-    assert "72 hours" in worth_of("sms", "EXPIRED").meaning
-    assert worth_of("sms", "teleported") is UNKNOWN
-    assert worth_of("sms", "read") is UNKNOWN
-    assert worth_of(None, "delivered") is WORTH["sms", "delivered"]
+    assert "72 hours" in worth_of("sms", "EXPIRED", Status.UNCONFIRMED).meaning
+    assert worth_of("sms", "teleported", Status.UNRECOGNISED) is UNKNOWN
+    assert worth_of("sms", "read", Status.READ) is UNKNOWN
+    assert worth_of(None, "delivered", Status.DELIVERED) is WORTH["sms", "delivered"]
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_what_was_only_not_confirmed_is_not_said_to_be_refused(channel):
+    told = worth_of(channel, "rejected", Status.UNCONFIRMED)
+
+    assert (told.final, told.knows) == (True, Knows.NOBODY)
+    assert "never confirmed" in told.meaning
+    assert "refused" in worth_of(channel, "rejected", Status.FAILED).meaning
+
+
+def test_what_expired_for_a_reason_is_known():
+    assert worth_of("sms", "expired", Status.FAILED).knows is Knows.PROVIDER

@@ -89,7 +89,7 @@ def inbound(message_id, text, *, received_us=NOON_US, verified=True, **fields):
 
 message_ids = st.sampled_from(["m1", "m2", "M1"])
 accounts = st.sampled_from([ACCOUNT, "other"])
-received = st.integers(0, 3).map(lambda seconds: NOON_US + seconds * 1_000_000)
+received = st.sampled_from([0, 1, 2, 3, 3_600, 90_000]).map(lambda seconds: NOON_US + seconds * 1_000_000)
 times = st.sampled_from(["2026-08-01T12:00:00Z", "2026-08-01T12:00:01.5Z", "2026-08-01 12:00:02", "odd", ""])
 trusts = st.fixed_dictionaries(
     {"account": accounts, "received_us": received, "verified": st.booleans(), "stale": st.booleans()}
@@ -107,7 +107,7 @@ statuses = st.builds(
             "client_ref": st.sampled_from(["order-1", "order-2"]),
             "error": st.sampled_from([{"title": "1000"}, {"title": 1360, "detail": "Expired"}]),
             "usage": st.sampled_from([{"price": "0.0333", "currency": "EUR"}, {"price": ""}]),
-            "destination": st.just({"network_code": "26201"}),
+            "destination": st.sampled_from([{"network_code": "26201"}, {"network_code": "23410"}]),
             "sms": st.sampled_from([{"count_total": "2"}, {"segments": [{"status": "delivered"}]}]),
             "workflow": st.just({"id": "w", "items_number": "1", "items_total": "2"}),
         },

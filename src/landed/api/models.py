@@ -9,6 +9,7 @@ import msgspec
 
 from landed.domain.lifecycle import Fact, Message, Source
 from landed.domain.networks import country_of
+from landed.domain.numbers import phone_number
 from landed.domain.reasons import reason_of
 from landed.domain.receipt import Inbound, Receipt
 from landed.domain.worth import Knows, worth_of
@@ -45,7 +46,7 @@ class MessageView(msgspec.Struct, frozen=True, kw_only=True):
         """The view of a message."""
         view = msgspec.convert(message, cls, from_attributes=True)
         reason = reason_of(message.api, message.status, message.outcome, message.provider_status, message.code)
-        country = country_of(message.network, message.to)
+        country = country_of(message.network, phone_number(message.channel, message.to))
         return msgspec.structs.replace(view, country=country, reason=None if reason is None else reason.slug)
 
 
@@ -85,7 +86,7 @@ class ReceiptView(msgspec.Struct, frozen=True, kw_only=True):
         """The view of a receipt that was just received, or parsed only."""
         view = msgspec.convert(receipt, cls, from_attributes=True)
         reason = reason_of(receipt.api, receipt.status, receipt.outcome, receipt.provider_status, receipt.code)
-        worth = worth_of(receipt.channel, receipt.provider_status)
+        worth = worth_of(receipt.channel, receipt.provider_status, receipt.status)
         return msgspec.structs.replace(
             view,
             reason=None if reason is None else reason.slug,

@@ -23,7 +23,7 @@ import msgspec
 
 from landed.api.models import InboundView, ReceiptView
 from landed.domain.moments import moment
-from landed.domain.reasons import reason_for, reason_of
+from landed.domain.reasons import reason_for, reason_of, says_something
 from landed.domain.receipt import Outcome, Receipt
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from landed.settings import PrintMode
     from landed.worker.fold import Folded
 
-CODES_OF_SUCCESS = (None, "0")
 GAP = 2
+YEARS_OF_FOUR_DIGITS = 1_000
 NAME_WIDTH = 13
 WIDTH_MIN = 40
 WIDTH_MAX = 110
@@ -47,7 +47,9 @@ WAITING_BYTES_MAX = 16 * 1024 * 1024
 CLOSE_SECONDS = 1.0
 
 # A run of digits, with what people write between them, that may be a phone number.
-NUMBER = re.compile(r"\d(?:[ ().\-/]{0,2}\d){6,}")
+NUMBER = re.compile("\\d(?:[ ()._\\-/\u200b-\u200d\u2060\ufeff]{0,2}\\d){6,}")
+WHOLE_NUMBER = re.compile(r"\+?\d{10,15}")
+PARTY_DIGITS = 7
 LONG_DIGITS = 11
 HEAD_DIGITS = 4
 TAIL_DIGITS = 3
@@ -140,7 +142,7 @@ class Look:
         parts.append(f"{self.number(receipt.to)} from {self.number(receipt.sender)}")
         if receipt.network:
             parts.append(f"network {self.clean(receipt.network)}")
-        if receipt.code not in CODES_OF_SUCCESS:
+        if says_something(receipt.code):
             code = self.clean(receipt.code or "")
             parts.append(self.paint(f"code {code} ({reason_for(receipt.api, code).slug})", "red"))
         if receipt.segments is not None and receipt.segments > 1:
@@ -158,6 +160,13 @@ class Look:
         if inbound.text:
             parts.append(self.clean(self.mask(inbound.text) or ""))
         return "  ".join(parts)
+
+    def reference(self, reference: str | None, *parties: str | None) -> str:
+        """Somebody's own reference; one that is a number, or has one of the parties' in it, is masked like those."""
+        text = reference or ""
+        numbers = [each for each in parties if each is not None and len(each) >= PARTY_DIGITS]
+        is_number = WHOLE_NUMBER.fullmatch(text) or any(number in text for number in numbers)
+        return self.clean((self.mask(text) or "") if is_number else text)
 
     def price(self, price: Decimal, currency: str | None) -> str:
         """A price, with its currency where Vonage names one."""
@@ -276,8 +285,12 @@ def _view(fact: Receipt | Inbound, received_at: datetime) -> tuple[str, ReceiptV
 
 
 def clock(time: datetime | None) -> str:
-    """A time for people: local, to the second."""
-    return "" if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    """A time for people: local, to the second; in UTC at the ends of time, where no zone reaches."""
+    if time is None:
+        return ""
+    with suppress(OverflowError, ValueError):
+        time = time.astimezone()
+    return f"{time:%Y-%m-%d %H:%M:%S}" if time.year >= YEARS_OF_FOUR_DIGITS else time.isoformat(" ", "seconds")[:19]
 
 
 class Column(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -327,22 +340,23 @@ def message_table(messages: Sequence[Message], look: Look, out: TextIO) -> None:
         return [look.clean(str(getattr(message, field) or "")) for message in messages]
 
     conflict = ["conflict" if message.conflict else "" for message in messages]
-    codes = [look.clean("" if message.code in CODES_OF_SUCCESS else message.code or "") for message in messages]
+    codes = [look.clean((message.code or "") if says_something(message.code) else "") for message in messages]
     reasons = [reason_of(each.api, each.status, each.outcome, each.provider_status, each.code) for each in messages]
+    references = [look.reference(each.client_ref, each.to, each.sender) for each in messages]
     columns = [
-        Column(name="first seen", cells=[clock(message.seen_at) for message in messages], leaves=2),
+        Column(name="first seen", cells=[clock(message.seen_at) for message in messages], leaves=3),
         Column(name="outcome", cells=cells("outcome"), styles=[OUTCOME_STYLES[each.outcome] for each in messages]),
         Column(name="", cells=conflict),
-        Column(name="Vonage said", cells=cells("provider_status"), leaves=1),
-        Column(name="why", cells=["" if reason is None else reason.slug for reason in reasons], leaves=4),
+        Column(name="Vonage said", cells=cells("provider_status"), leaves=2),
+        Column(name="why", cells=["" if reason is None else reason.slug for reason in reasons], leaves=1),
         Column(name="code", cells=codes, leaves=8),
-        Column(name="channel", cells=cells("channel"), leaves=3),
+        Column(name="channel", cells=cells("channel"), leaves=4),
         Column(name="to", cells=["" if each.to is None else look.number(each.to) for each in messages]),
         Column(
             name="from", cells=["" if each.sender is None else look.number(each.sender) for each in messages], leaves=6
         ),
         Column(name="network", cells=cells("network"), leaves=5),
-        Column(name="client ref", cells=cells("client_ref"), leaves=7),
+        Column(name="client ref", cells=references, leaves=7),
         Column(name="message id", cells=cells("message_id")),
     ]
     print_table(columns, look, out)
@@ -364,7 +378,6 @@ def wrapped(text: str, look: Look, *, indent: str) -> list[str]:
         width_of(look),
         initial_indent=indent,
         subsequent_indent=indent,
-        break_long_words=False,
         break_on_hyphens=False,
     )
     return lines or [indent]

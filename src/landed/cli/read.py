@@ -75,7 +75,7 @@ def list_messages(  # noqa: PLR0913 - one argument a filter
     elif messages:
         _print_table(messages, show_numbers=show_numbers)
         if len(messages) == limit:
-            typer.echo(f"There may be more: landed list … --after {messages[-1].message_id}")
+            _say_more(messages[-1].message_id)
     else:
         typer.echo("No message fits." if reader.newest_receipt() else _nothing_yet(_directory(data)))
 
@@ -157,7 +157,9 @@ def stats(  # noqa: PLR0913 - one argument an option
     if begins is None and by == "hour":
         # Of a year there are thousands; so many can be looked at.
         begins = (ends or now) - HOURS_SHOWN
-    period = told.period(reader, since=begins, until=ends, account=account, channel=channel, network=network)
+    period = told.period(
+        reader, since=begins, until=ends, account=account, channel=channel and channel.lower(), network=network
+    )
     if period is None:
         if not json:
             typer.echo(_nothing_yet(_directory(data)))
@@ -265,6 +267,16 @@ def _directory(data: Path | None) -> Path:
     from landed.settings import load  # noqa: PLC0415
 
     return load(data=data).data
+
+
+def _say_more(last: str) -> None:
+    import shlex  # noqa: PLC0415
+
+    from landed.cli.printing import Look  # noqa: PLC0415
+
+    # Quoted, since it was written by somebody else and is to be typed again.
+    after = Look(sys.stdout, show_numbers=True).clean(shlex.quote(last))
+    typer.echo(f"There may be more: landed list … --after {after}")
 
 
 def _nothing_yet(directory: Path) -> str:

@@ -11,7 +11,6 @@ import typer
 from landed.cli.printing import MOVES, Column, Look, encode_line, named_lines, print_table, span
 from landed.domain.meanings import REASONS, Reason
 from landed.domain.reasons import CODES, Source, lists_with
-from landed.errors import SettingsError
 
 LISTS = {
     "sms": "SMS API, in a receipt",
@@ -39,9 +38,11 @@ def print_reasons(code: str | None, *, json: bool) -> None:
 def _explained(code: str) -> list[Reason]:
     """What a code means: several reasons where the lists do not agree."""
     found = list({reason.slug: reason for _, reason in lists_with(code)}.values())
-    if not found and code not in REASONS:
-        raise SettingsError(f"{code!r} is in none of Vonage's lists: run `landed reasons` to see all of them.")
-    return found or [REASONS[code]]
+    slug = code.strip().lower()
+    if not found and slug not in REASONS:
+        typer.echo(f"{code!r} is in none of Vonage's lists: run `landed reasons` to see all of them.", err=True)
+        raise typer.Exit(1)
+    return found or [REASONS[slug]]
 
 
 def _codes_of(reason: Reason) -> dict[str, list[str]]:

@@ -19,6 +19,7 @@ from landed.store import Period
 from landed.store.sqlite import SqliteReader
 
 HOUR = timedelta(hours=1)
+LAST_HOUR = (datetime.max.replace(tzinfo=UTC) - EPOCH) // HOUR
 HOUR_FORM = "%Y-%m-%dT%H:%M:%SZ"
 BAR_WIDTH = 12
 BAR, BAR_ASCII = ("█", "░"), ("#", "-")
@@ -76,7 +77,8 @@ def report(reader: SqliteReader, by: str, period: Period, *, compares: bool) -> 
 def hours_of(since: datetime | None, until: datetime | None, now: datetime, first: int) -> tuple[int, int]:
     """The whole hours from one moment to another; without them, from the first message to now."""
     from_hour = first if since is None else (since - EPOCH) // HOUR
-    return from_hour, max(from_hour, -((EPOCH - (until or now)) // HOUR))
+    until_hour = -((EPOCH - (until or now)) // HOUR)
+    return from_hour, min(max(from_hour, until_hour), LAST_HOUR)
 
 
 def at(hour: int) -> datetime:

@@ -13,7 +13,6 @@ import typer
 
 from landed.api.models import MessageView, ReceiptView
 from landed.cli.printing import (
-    CODES_OF_SUCCESS,
     MOVES,
     OUTCOME_STYLES,
     Look,
@@ -25,11 +24,14 @@ from landed.cli.printing import (
     width_of,
     wrapped,
 )
-from landed.domain.lifecycle import Fact, Group, Message, in_order
+from landed.domain.lifecycle import RANKS, Fact, Group, Message, in_order
 from landed.domain.moments import moment
-from landed.domain.networks import country_name, country_of, country_of_number, network_of
-from landed.domain.reasons import reason_for, reason_of
+from landed.domain.networks import calling_code, country_name, country_of, network_of
+from landed.domain.numbers import phone_number
+from landed.domain.reasons import reason_for, reason_of, says_something
+from landed.domain.receipt import Receipt
 from landed.domain.worth import remarks_on, worth_of
+from landed.errors import SurroundingsError
 from landed.journal.record import RequestRecord, decode
 from landed.journal.sqlite import FILE as JOURNAL_FILE
 from landed.journal.sqlite import SqliteJournal
@@ -45,6 +47,11 @@ CONFLICT = (
 )
 
 
+# A code beside a status that is not final, such as 1220 beside `submitted`.
+# https://developer.vonage.com/en/api/messages
+STILL_TRYING = "Wait: Vonage or the carrier goes on trying by itself, so another send could arrive twice."
+
+
 def print_json(message: Message, reader: SqliteReader, directory: Path, *, raw: bool) -> None:
     """A message with all that was said of it, as one line for programs."""
     kept = reader.facts(message)
@@ -53,7 +60,7 @@ def print_json(message: Message, reader: SqliteReader, directory: Path, *, raw: 
     if group is not None:
         story |= {"group": _group_as_json(group)}
     if raw:
-        story |= {"requests": [request for _, request in _requests(kept, directory)]}
+        story |= {"requests": [request for _, request in _requests(kept, reader, directory)]}
     history = [msgspec.to_builtins(ReceiptView.of_fact(fact)) for fact in in_order(each.fact for each in kept)]
     typer.echo(encode_line(story | {"history": history}))
 
@@ -78,8 +85,11 @@ def print_requests(message: Message, reader: SqliteReader, directory: Path) -> N
     """The requests that told of a message, as they came."""
     look = Look(sys.stdout, show_numbers=True)
     typer.echo(look.paint(look.clean(message.message_id), "bold"))
-    for position, request in _requests(reader.facts(message), directory):
-        typer.echo(look.paint(f"record {position}", "dim"))
+    kept = reader.facts(message)
+    copies = {each.position: each.fact.copies for each in kept}
+    for position, request in _requests(kept, reader, directory):
+        again = f", the copy that stands of {copies[position]}" if copies[position] > 1 else ""
+        typer.echo(look.paint(f"record {position}{again}", "dim"))
         for line in _lines_of(request):
             typer.echo(f"  {look.clean(line)}")
     typer.echo("")
@@ -94,9 +104,12 @@ def _lines_of(request: dict[str, object]) -> list[str]:
     return [*lines, "", *str(request["body"]).splitlines()] if request["body"] else lines
 
 
-def _requests(kept: Iterable[Kept], directory: Path) -> Iterable[tuple[int, dict[str, object]]]:
+def _requests(kept: Iterable[Kept], reader: SqliteReader, directory: Path) -> Iterable[tuple[int, dict[str, object]]]:
     """What stands in the journal of these facts, oldest first; a record that is retired is said to be."""
     with closing(SqliteJournal(directory / JOURNAL_FILE, only_read=True)) as journal:
+        progress = reader.progress()
+        if progress is not None and progress.epoch != journal.epoch:
+            raise SurroundingsError(f"The journal in {directory} is not the one that the store was made from.")
         for position in sorted({each.position for each in kept}):
             yield position, _request_at(journal, position)
 
@@ -135,8 +148,9 @@ def story(message: Message, facts: Sequence[Fact], group: Group | None, look: Lo
     """One message in lines: what became of it, what it means, what to do, and all that was said, in order."""
     outcome = look.paint(message.outcome, OUTCOME_STYLES[message.outcome])
     lines = [look.paint(look.clean(message.message_id), "bold"), f"  {outcome}{_ending(message, now)}", ""]
-    lines += named_lines(_meaning(message, look), look)
-    lines += named_lines(_about(message, look), look)
+    heard = [fact.receipt for fact in facts if fact.source == "webhook"]
+    lines += named_lines(_meaning(message, heard, look), look)
+    lines += named_lines(_about(message, look) | {"signed": _signed(heard)}, look)
     if group is not None:
         lines += ["", *_parts(group, look)]
     return [*lines, "", *_history(message, facts, look), ""]
@@ -144,35 +158,45 @@ def story(message: Message, facts: Sequence[Fact], group: Group | None, look: Lo
 
 def _ending(message: Message, now: datetime) -> str:
     """How long it took, or has taken until now."""
-    since = message.sent_at or message.first_at
+    since = message.began_at
     if message.outcome == "pending" and since is not None:
         return f", for {span((now - since).total_seconds())} now"
     if message.latency_ms is None:
         return ""
-    return f" {duration(message.latency_ms)} after {'it was sent' if message.sent_at else 'the first receipt'}"
+    return f" {duration(message.latency_ms)} after {'it was sent' if since is message.sent_at else 'the first receipt'}"
 
 
-def _meaning(message: Message, look: Look) -> dict[str, str]:
+def _signed(heard: Sequence[Receipt]) -> str:
+    """Whether somebody vouches for what was said; nothing where nothing was."""
+    if not heard or all(receipt.verified for receipt in heard):
+        return "yes" if heard else ""
+    return "in part" if any(receipt.verified for receipt in heard) else "no: nobody vouches for what was said"
+
+
+def _meaning(message: Message, heard: Sequence[Receipt], look: Look) -> dict[str, str]:
     reason = reason_of(message.api, message.status, message.outcome, message.provider_status, message.code)
-    country = country_of(message.network, message.to)
+    country = country_of(message.network, phone_number(message.channel, message.to))
     several = (message.segments or 0) > 1
-    worth = [worth_of(message.channel, message.provider_status).meaning] if message.receipts else []
-    worth += remarks_on(message.channel, message.provider_status, country, several_segments=several)
-    rows = {"what it says": " ".join(worth)}
-    if not message.receipts:
-        rows["what it says"] = "The sender says that it was sent; no receipt has come yet."
+    rows = {"what it says": "The sender says that it was sent; no receipt has come yet."}
+    if heard:
+        # Our own word that it was sent may stand above one of Vonage's that is unknown.
+        said = max(heard, key=lambda receipt: (receipt.status is message.status, RANKS[receipt.status]))
+        worth = worth_of(message.channel, said.provider_status, said.status).meaning
+        remarks = remarks_on(message.channel, said.provider_status, country, several_segments=several)
+        rows["what it says"] = " ".join([worth, *remarks])
     if message.conflict:
         rows["conflict"] = CONFLICT
     if reason is not None:
-        code = "" if message.code in CODES_OF_SUCCESS else f", code {look.clean(message.code or '')}"
+        code = f", code {look.clean(message.code or '')}" if says_something(message.code) else ""
         rows["why"] = f"{reason.meaning} ({reason.slug}{code})"
-        rows["what to do"] = reason.advice
-        rows["whose move"] = MOVES[reason.move]
+        is_open = message.outcome == "pending"
+        rows["what to do"] = STILL_TRYING if is_open else reason.advice
+        rows["whose move"] = MOVES["carrier" if is_open else reason.move]
     return rows
 
 
 def _about(message: Message, look: Look) -> dict[str, str]:
-    number_country = None if message.to is None else country_of_number(message.to)
+    number_country = country_of(None, phone_number(message.channel, message.to))
     network = None if message.network is None else network_of(message.network)
     to = "" if message.to is None else look.number(message.to)
     if number_country is not None:
@@ -181,17 +205,16 @@ def _about(message: Message, look: Look) -> dict[str, str]:
     if network is not None:
         country = "" if network.country is None else f", {country_name(network.country)}"
         told = f"{look.clean(network.name)}{country}" + (f" ({network.code})" if network.operator else "")
-        if network.country and number_country and network.country != number_country:
+        if network.country and number_country and calling_code(network.country) != calling_code(number_country):
             told += "; the number was given out in another country: ported, or roaming"
     return {
         "to": to,
         "from": "" if message.sender is None else look.number(message.sender),
         "by": f"{look.clean(message.channel or '?')}, {APIS[message.api]}, account {look.clean(message.account)}",
         "network": told,
-        "client ref": look.clean(message.client_ref or ""),
+        "client ref": look.reference(message.client_ref, message.to, message.sender),
         "segments": str(message.segments) if (message.segments or 0) > 1 else "",
         "price": "" if message.price is None else look.price(message.price, message.currency),
-        "signed": "yes" if message.verified else "no: nobody vouches for what was said",
     }
 
 
@@ -211,7 +234,7 @@ def _parts(group: Group, look: Look) -> list[str]:
 
 
 def _history(message: Message, facts: Sequence[Fact], look: Look) -> list[str]:
-    began = message.sent_at or message.first_at
+    began = message.began_at
     lines = []
     for fact in facts:
         at = fact.receipt.occurred_at if fact.source == "sent" and fact.receipt.occurred_at else fact.received_at
@@ -235,7 +258,7 @@ def _notes(fact: Fact, look: Look) -> list[str]:
     notes = []
     if receipt.occurred_at is not None:
         notes.append(f"occurred {clock(receipt.occurred_at)}" + (" if that is UTC" if receipt.zone_assumed else ""))
-    if receipt.code not in CODES_OF_SUCCESS:
+    if says_something(receipt.code):
         notes.append(f"code {look.clean(receipt.code or '')}: {reason_for(receipt.api, receipt.code or '').slug}")
     if receipt.detail:
         detail = look.clean(look.mask(receipt.detail) or "")

@@ -28,6 +28,7 @@ from typing import TypeVar
 import msgspec
 
 from landed.domain.moments import MILLISECOND, microseconds, shared_microseconds
+from landed.domain.reasons import normal_code, says_something
 from landed.domain.receipt import Api, Inbound, Outcome, Part, Receipt, Segment, Status
 
 RANKS: Mapping[Status, int] = {
@@ -57,7 +58,7 @@ Condition = Callable[[str, int, Sequence[Segment]], bool]
 
 
 def _failing_code(code: str, _count: int, _segments: Sequence[Segment]) -> bool:
-    return (code.lstrip("0") or code[:1]) not in CODES_WITHOUT_KNOWLEDGE
+    return normal_code(code) not in CODES_WITHOUT_KNOWLEDGE
 
 
 def _nothing_known(code: str, count: int, segments: Sequence[Segment]) -> bool:
@@ -66,14 +67,15 @@ def _nothing_known(code: str, count: int, segments: Sequence[Segment]) -> bool:
     A long SMS is also rejected when a segment's receipt is more than five minutes late:
     https://developer.vonage.com/en/messages/concepts/multisegment-sms-handling
     """
-    if code in CODES_OF_EXPIRED_AND_UNKNOWN:
+    if normal_code(code) in CODES_OF_EXPIRED_AND_UNKNOWN:
         return True
     several = max(count, len(segments)) > 1
-    return several and not code and not any(_is_rejected(segment) for segment in segments)
+    return several and not says_something(code) and not any(_has_failed(segment) for segment in segments)
 
 
-def _is_rejected(segment: Segment) -> bool:
-    return status_of(Api.MESSAGES, segment.provider_status, "") is Status.FAILED
+def _has_failed(segment: Segment) -> bool:
+    """In the words of either API: the segments' own words are not written down."""
+    return any(status_of(api, segment.provider_status, "") is Status.FAILED for api in Api)
 
 
 # (API, word) → the state, and states that come before it when their condition holds.
@@ -164,12 +166,16 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def latency_ms(self) -> int | None:
         """Milliseconds until the outcome was known."""
-        if self.final_at is None:
-            return None
-        since = self.sent_at or self.first_at
-        if since is None or (self.sent_at is None and since == self.final_at):
+        since = self.began_at
+        if self.final_at is None or since is None or (since is not self.sent_at and since == self.final_at):
             return None
         return (self.final_at - since) // MILLISECOND
+
+    @property
+    def began_at(self) -> datetime | None:
+        """When it was sent, or else first heard of, as where a send was told with a later time than its end."""
+        is_usable = self.sent_at is not None and (self.final_at is None or self.sent_at <= self.final_at)
+        return self.sent_at if is_usable else self.first_at
 
 
 def receipt_key(account: str, receipt: Receipt) -> bytes:

@@ -91,7 +91,7 @@ _ROWS: tuple[tuple[str, Kind, Move, int | None, str, str], ...] = (
         Kind.UNKNOWN,
         Move.SENDER,
         None,
-        "Not every segment was confirmed within five minutes of the first, and none was refused.",
+        "Not every segment was confirmed within five minutes of the first; nothing says that one was refused.",
         "Treat it as late and not as lost; before you repeat it, find out whether it arrived.",
     ),
     (
@@ -171,8 +171,8 @@ _ROWS: tuple[tuple[str, Kind, Move, int | None, str, str], ...] = (
         Kind.PERMANENT,
         Move.VONAGE,
         None,
-        "There is no route to the network that this number is on.",
-        "Ask Vonage's support whether the network is supported, and use another channel.",
+        "No route reaches the number now: its network is not served, or its prepaid or resold line takes none.",
+        "Check the number, ask Vonage's support about its network, and use another channel.",
     ),
     (
         "no-route-allowed",
@@ -435,8 +435,8 @@ _ROWS: tuple[tuple[str, Kind, Move, int | None, str, str], ...] = (
         Kind.ACCOUNT,
         Move.SENDER,
         None,
-        "A trial account sends only to the numbers that you have listed.",
-        "Add the number in Vonage's dashboard, or top up the account to leave the trial.",
+        "The number is not on the list of those that your account may send to.",
+        "Add it in Vonage's dashboard; a trial account sends to numbers on its list alone.",
     ),
     (
         "signature-and-secret",
@@ -620,7 +620,7 @@ _ROWS: tuple[tuple[str, Kind, Move, int | None, str, str], ...] = (
         Move.SENDER,
         None,
         "Your own reference is too long or not text.",
-        "Keep it within 100 characters, and within 40 for old accounts.",
+        "Keep it within 100 characters.",
     ),
     (
         "invalid-context",

@@ -46,7 +46,7 @@ def _network(code: str) -> Network:
     pseudo = PSEUDO.fullmatch(code)
     if pseudo:
         return Network(code=code, country=pseudo[1])
-    country, operator = _table().get(code, ("", ""))
+    country, operator = _table().get(code, ("", "")) if len(code) > COUNTRY_DIGITS else ("", "")
     if not country and code.isdigit():
         country = _table().get(code[:COUNTRY_DIGITS], ("", ""))[0]
     return Network(code=code, country=country or None, operator=operator or None)
@@ -60,7 +60,8 @@ def country_of_number(number: str) -> str | None:
 @lru_cache(NUMBERS_REMEMBERED_MAX)
 def _country(number: str) -> str | None:
     digits = number.removeprefix("+").removeprefix("00")
-    if not NUMBER.fullmatch(digits):
+    # With a zero in front it is as people write it at home.
+    if not NUMBER.fullmatch(digits) or digits[0] == "0":
         return None
     import phonenumbers  # noqa: PLC0415 - where there is a network, nobody needs it
 
@@ -79,6 +80,14 @@ def country_of(network: str | None, number: str | None) -> str | None:
     """A message's country: its network's, or else its recipient's number's."""
     country = None if network is None else network_of(network).country
     return country or (None if number is None else country_of_number(number))
+
+
+def calling_code(country: str) -> int:
+    """What numbers of a country begin with; 0 where that is not known."""
+    import phonenumbers  # noqa: PLC0415 - the same
+
+    code: int = phonenumbers.country_code_for_region(country)
+    return code
 
 
 def country_name(country: str) -> str:
@@ -106,11 +115,11 @@ def _text() -> str:
 
 @cache
 def _table() -> dict[str, tuple[str, str]]:
-    """Code to country and name: of the operator, or, for a code of three digits, of the country."""
+    """Code to country and name: of the operator, or, for a code of three digits or two letters, of the country."""
     rows = (line.split("\t") for line in _text().splitlines() if not line.startswith("#"))
     return {code: (country, name) for code, country, name in rows}
 
 
 @cache
 def _names() -> dict[str, str]:
-    return {country: name for code, (country, name) in _table().items() if len(code) == COUNTRY_DIGITS}
+    return {country: name for code, (country, name) in _table().items() if code == country}

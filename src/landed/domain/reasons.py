@@ -200,7 +200,7 @@ def reason_of(api: Api, status: Status, outcome: Outcome, provider_status: str, 
     """Why a message is where it is; None where nothing is wrong with it."""
     if outcome is Outcome.DELIVERED:
         return None
-    if normal_code(code or "") not in CODES_OF_SUCCESS:
+    if says_something(code):
         return reason_for(api, code or "")
     slug = WORDS.get((api, provider_status.strip().lower()))
     if slug is not None:
@@ -208,6 +208,11 @@ def reason_of(api: Api, status: Status, outcome: Outcome, provider_status: str, 
     if status is Status.FAILED:
         return REASONS["no-reason-given"]
     return REASONS["segments-late"] if status is Status.UNCONFIRMED else None
+
+
+def says_something(code: str | None) -> bool:
+    """Whether a code is there and is not that of success."""
+    return normal_code(code or "") not in CODES_OF_SUCCESS
 
 
 def send_reason_of(http_status: int, problem_type: str) -> Reason:
@@ -220,7 +225,7 @@ def send_reason_of(http_status: int, problem_type: str) -> Reason:
 
 
 def lists_with(code: str) -> list[tuple[Source, Reason]]:
-    """Every list that has this code, or this slug, with what it means there."""
+    """Every list that has this code, or this slug, with what it means there; however it is written."""
     wanted = normal_code(code)
     return [
         (source, REASONS[slug])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from decimal import Decimal
+from decimal import Context, Decimal
 from functools import lru_cache
 from math import sqrt
 
@@ -18,7 +18,8 @@ import msgspec
 
 from landed.domain.lifecycle import Message
 from landed.domain.moments import microseconds
-from landed.domain.networks import country_of_number, network_of, numbers_version, table_version
+from landed.domain.networks import country_of, network_of, numbers_version, table_version
+from landed.domain.numbers import phone_number
 from landed.domain.reasons import reason_of
 from landed.domain.receipt import OUTCOMES, Api, Outcome, Receipt, Status
 
@@ -55,13 +56,15 @@ CELL_FIELDS = (
     "currency",
 )
 
+# Sums of money are never rounded.
+EXACT, ZERO = Context(prec=200), Decimal(0)
 # Two-sided, for 95 %.
 Z = 1.959964
 
 
 def cells_version() -> str:
     """By what cells are told apart; where it changes, all messages are counted again."""
-    return f"1 {table_version()} {numbers_version()}"
+    return f"2 {table_version()} {numbers_version()}"
 
 
 def cell_of(message: Message) -> Cell:
@@ -130,7 +133,7 @@ def _cell(kind: _Kind, latency: int) -> Cell:
         account,
         (channel or "")[:TEXT_CHARACTERS_MAX],
         (network or "")[:TEXT_CHARACTERS_MAX],
-        "" if _tells_country(network) or to is None else country_of_number(to) or "",
+        "" if _tells_country(network) else country_of(None, phone_number(channel, to)) or "",
         (sender or "")[:TEXT_CHARACTERS_MAX],
         outcome,
         _slug(api, status, outcome, word[:TEXT_CHARACTERS_MAX], (code or "")[:TEXT_CHARACTERS_MAX]),
@@ -174,7 +177,7 @@ class Summary(msgspec.Struct):
             self.latencies[latency] += count
         if price:
             key = (outcome, currency)
-            self.cost[key] = self.cost.get(key, Decimal(0)) + Decimal(price) * count
+            self.cost[key] = EXACT.add(self.cost.get(key, ZERO), EXACT.multiply(Decimal(price), Decimal(count)))
 
     @property
     def total(self) -> int:
@@ -204,7 +207,7 @@ class Summary(msgspec.Struct):
         """The cost of all, by currency."""
         costs: dict[str, Decimal] = {}
         for (_, currency), cost in sorted(self.cost.items()):
-            costs[currency] = costs.get(currency, Decimal(0)) + cost
+            costs[currency] = EXACT.add(costs.get(currency, ZERO), cost)
         return costs
 
 

@@ -15,6 +15,8 @@ from enum import StrEnum
 
 import msgspec
 
+from landed.domain.receipt import Status
+
 
 class Knows(StrEnum):
     """Up to where the one who said it can know."""
@@ -49,7 +51,9 @@ _OF_SMS: Mapping[str, Worth] = {
         final=False, knows=Knows.VONAGE, meaning="Vonage has taken the message and passed it on; it is charged now."
     ),
     "accepted": Worth(
-        final=False, knows=Knows.PROVIDER, meaning="A carrier has taken the message; whether a phone got it is open."
+        final=False,
+        knows=Knows.VONAGE,
+        meaning="Vonage or a carrier has taken the message; whether a phone got it is open.",
     ),
     "buffered": Worth(
         final=False, knows=Knows.PROVIDER, meaning="A carrier keeps the message and will try to deliver it later."
@@ -112,6 +116,19 @@ WORTH: Mapping[tuple[str, str], Worth] = {
     for word, worth in table.items()
 }
 
+# (word, what we make of it by its code) → what it is worth then, on every channel.
+# https://developer.vonage.com/en/messages/concepts/sms-status-callbacks
+QUALIFIED: Mapping[tuple[str, Status], Worth] = {
+    ("rejected", Status.UNCONFIRMED): Worth(
+        final=True,
+        knows=Knows.NOBODY,
+        meaning="Vonage also says this of what was never confirmed: whether it arrived is open.",
+    ),
+    ("expired", Status.FAILED): Worth(
+        final=True, knows=Knows.PROVIDER, meaning="Its time ran out, and the code says what stood in the way."
+    ),
+}
+
 # (channel, word, country) → what else is to be known there.
 # https://api.support.vonage.com/hc/en-us/articles/204014863
 PLACES: Mapping[tuple[str, str, str], str] = {
@@ -120,9 +137,6 @@ PLACES: Mapping[tuple[str, str, str], str] = {
     ),
     (SMS, "submitted", "US"): (
         "From a long code or a plain short code to the United States it may end here: most carriers tell no more."
-    ),
-    (SMS, "delivered", "US"): (
-        "In the United States this is mostly the carrier's word, not the phone's; toll-free numbers are better off."
     ),
     (SMS, "expired", "PH"): (
         "In the Philippines many networks send no receipts or false ones: messages that arrived end like this, too."
@@ -139,9 +153,10 @@ SEVERAL_SEGMENTS = (
 UNKNOWN = Worth(final=False, knows=Knows.NOBODY, meaning="Vonage's documents do not say what this word means here.")
 
 
-def worth_of(channel: str | None, provider_status: str) -> Worth:
-    """What Vonage's word is worth on a channel; without a channel, as for SMS."""
-    return WORTH.get(((channel or SMS).lower(), provider_status.strip().lower()), UNKNOWN)
+def worth_of(channel: str | None, provider_status: str, status: Status) -> Worth:
+    """What Vonage's word is worth on a channel, given what we make of it; without a channel, as for SMS."""
+    word = provider_status.strip().lower()
+    return QUALIFIED.get((word, status)) or WORTH.get(((channel or SMS).lower(), word), UNKNOWN)
 
 
 def remarks_on(

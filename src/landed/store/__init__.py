@@ -173,7 +173,10 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Period(msgspec.Struct, frozen=True, kw_only=True):
-    """Which part of the rollup to sum: whole hours since 1970, from `since` to before `until`, and what of it."""
+    """Which part of the rollup to sum: whole hours since 1970, from `since` to before `until`, and what of it.
+
+    `channel` is in small letters, and is found however Vonage wrote it.
+    """
 
     since: int
     until: int

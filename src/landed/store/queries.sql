@@ -67,7 +67,7 @@ SELECT {message_columns} FROM message;
 SELECT {of}, outcome, latency, price, currency, sum(count) FROM rollup
 WHERE span = :span AND hour >= :since AND hour < :until
     AND (:account IS NULL OR account = :account)
-    AND (:channel IS NULL OR channel = :channel)
+    AND (:channel IS NULL OR lower(channel) = :channel)
     AND (:network IS NULL OR network = :network)
 GROUP BY {of}, outcome, latency, price, currency;
 

@@ -26,7 +26,7 @@ from landed.domain.lifecycle import Group, Message, group_of, message_of
 from landed.domain.moments import microseconds, moment
 from landed.domain.receipt import Outcome
 from landed.domain.rollups import CELL_FIELDS, HOURS_A_DAY, Cell, Summary, cells_version, counted, days_of
-from landed.errors import FoldStopped, StoreUnable
+from landed.errors import FoldStopped, StoreUnable, Unable
 from landed.journal import Retired
 from landed.sqlite import is_unable, open_file, open_to_read, writing
 from landed.store import Changes, Filter, Kept, KeptInbound, Known, MessageKey, Period, Progress, Sealed, Tally
@@ -379,7 +379,9 @@ class SqliteReader:
         return group_of(map(message_of_row, self._db.execute(self._sql["messages_by_group"], values)))
 
     def first_hour(self) -> int | None:
-        """The first hour in which a message was seen; None before there is any."""
+        """The first hour in which a message was seen; None before there is any. Unable while they are counted first."""
+        if self._db.execute(self._sql["rollup_version"]).get is None:
+            raise Unable("The messages are not counted yet: start the worker, or ask again in a minute.")
         first: int | None = self._db.execute(self._sql["first_hour"], {"span": HOURS}).get
         return first
 
