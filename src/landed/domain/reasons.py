@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import cache
+from zlib import crc32
 
 from landed.domain.meanings import REASONS, UNKNOWN_CODE, Reason
 from landed.domain.receipt import Api, Outcome, Status
@@ -233,6 +235,12 @@ def lists_with(code: str) -> list[tuple[Source, Reason]]:
         for listed, slug in table.items()
         if wanted in (listed, slug)
     ]
+
+
+@cache
+def reasons_version() -> str:
+    """Which edition of these tables this is."""
+    return f"{crc32(repr((sorted(CODES.items()), sorted(WORDS.items()))).encode()):08x}"
 
 
 def normal_code(code: str) -> str:

@@ -20,7 +20,7 @@ from landed.domain.lifecycle import Message
 from landed.domain.moments import microseconds
 from landed.domain.networks import country_of, network_of, numbers_version, table_version
 from landed.domain.numbers import phone_number
-from landed.domain.reasons import reason_of
+from landed.domain.reasons import reason_of, reasons_version
 from landed.domain.receipt import OUTCOMES, Api, Outcome, Receipt, Status
 
 HOUR_US = 3_600_000_000
@@ -64,7 +64,7 @@ Z = 1.959964
 
 def cells_version() -> str:
     """By what cells are told apart; where it changes, all messages are counted again."""
-    return f"2 {table_version()} {numbers_version()}"
+    return f"2 {reasons_version()} {table_version()} {numbers_version()}"
 
 
 def cell_of(message: Message) -> Cell:
