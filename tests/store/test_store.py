@@ -15,7 +15,7 @@ from landed.domain.lifecycle import Fact, Message, Source, message_of, receipt_k
 from landed.domain.receipt import Api, Inbound, Outcome, Part, Receipt, Segment, Status, Workflow
 from landed.domain.rollups import counted
 from landed.errors import FoldStopped
-from landed.store import Changes, Filter, Kept, KeptInbound, Period, Tally
+from landed.store import Changes, Filter, Kept, KeptInbound, Period, Tally, sqlite
 from landed.store.sqlite import DIMENSIONS, SqliteReader, SqliteStore
 
 STORES = {"sqlite": (SqliteStore, SqliteReader)}
@@ -481,6 +481,21 @@ def test_a_period_has_the_messages_of_its_hours_and_no_others(hours, since, leng
             for by in DIMENSIONS:
                 totals = [summary.total for summary in reader.summaries(by, wanted).values()]
                 assert sum(totals) == sum(since <= hour < since + length for hour in hours)
+
+
+@pytest.mark.parametrize("few", [0, 2, 10_000])
+def test_a_list_is_the_same_whichever_way_is_quickest(monkeypatch, few):
+    monkeypatch.setattr(sqlite, "FEW_MAX", few)
+    with a_place("sqlite") as place:
+        for number in range(9):
+            about = {"client_ref": "campaign" if number % 3 else "one", "to": f"44770090000{number % 2}"}
+            place.keep(message(f"m{number}", minutes=-number if number == 4 else number, **about))
+
+        assert place.listed(client_ref="campaign") == ["m8", "m7", "m5", "m2", "m1", "m4"]
+        assert place.listed(client_ref="campaign", limit=2, after="m7") == ["m5", "m2"]
+        assert place.listed(to="447700900001") == ["m7", "m5", "m3", "m1"]
+        assert place.listed(to="447700900001", client_ref="one") == ["m3"]
+        assert place.listed(to="447700900009") == []
 
 
 def test_outcomes_are_counted(place):

@@ -97,6 +97,9 @@ WHERE {sought} seen_us >= :since AND seen_us < :until AND (seen_us, id) < (:befo
     AND (:client_ref IS NULL OR client_ref = :client_ref)
 ORDER BY seen_us DESC, id DESC LIMIT :limit;
 
+-- name: how_many
+SELECT count(*) FROM (SELECT 1 FROM message {by} WHERE {sought} TRUE LIMIT :enough);
+
 -- name: messages_by_id
 SELECT {message_columns} FROM message
 WHERE generation IN (SELECT value FROM json_each(:generations)) AND key = :key AND message_id = :message_id

@@ -83,6 +83,8 @@ NEVER_US = 2**63 - 1
 
 ROLLUP_COLUMNS = ", ".join(("span", *CELL_FIELDS, "count"))
 HOURS, DAYS = 1, HOURS_A_DAY
+# A campaign has one reference for all its messages: to sort so many would take longer than to look at the newest.
+FEW_MAX = 10_000
 # How messages are listed: by when they were seen, or by what few of them have.
 _WITHIN = "generation IN (SELECT value FROM json_each(:generations))"
 SOUGHT: Mapping[str, tuple[str, str]] = {
@@ -350,11 +352,20 @@ class SqliteReader:
             "recipient": wanted.to,
         }
         same = {name: getattr(wanted, name) for name in ("outcome", "status", "channel", "network", "client_ref")}
-        by, sought = SOUGHT["recipient" if wanted.to else "client_ref" if wanted.client_ref else "seen"]
-        if sought:
-            values["generations"] = _array(self._generations())
-        query = self._sql["list_messages"].replace("{by}", by).replace("{sought}", sought)
-        return [message_of_row(row) for row in self._db.execute(query, values | same)]
+        values |= same | {"generations": _array(self._generations()), "enough": FEW_MAX + 1}
+        query = self._how(self._sql["list_messages"], self._quickest(wanted, values))
+        return [message_of_row(row) for row in self._db.execute(query, values)]
+
+    def _quickest(self, wanted: Filter, values: Mapping[str, object]) -> str:
+        """How to list: by what few messages have, or else by when they were seen, where such as many have come soon."""
+        for how, value in (("recipient", wanted.to), ("client_ref", wanted.client_ref)):
+            if value and self._db.execute(self._how(self._sql["how_many"], how), values).get <= FEW_MAX:
+                return how
+        return "seen"
+
+    def _how(self, query: str, how: str) -> str:
+        by, sought = SOUGHT[how]
+        return query.replace("{by}", by).replace("{sought}", sought)
 
     def find(self, reference: str, *, limit: int) -> list[Message]:
         """Messages with that id, or else with that client reference, newest first."""
