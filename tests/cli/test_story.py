@@ -70,6 +70,15 @@ def status(record, message_id, word, *, seconds=0, **more):
     return encode(msgspec.structs.replace(told, at_us=at_us, received_us=at_us))
 
 
+def store_with(tmp_path, *records):
+    with closing(SqliteJournal(journal_path(tmp_path))) as journal, closing(SqliteStore(store_path(tmp_path))) as store:
+        journal.append(records)
+        fold = Fold(journal, store)
+        while fold.step():
+            pass
+    return tmp_path
+
+
 @pytest.fixture
 def told(tmp_path, record):
     """A data directory with a long text in three parts, a conflict, an expired one, and messages by WhatsApp."""
@@ -86,12 +95,7 @@ def told(tmp_path, record):
         status(record, "w", "read", seconds=4, usage={"price": "0", "currency": "EUR"}),
         status(record, "r", "rejected", seconds=3_600, error={"title": 1340, "detail": "Outside"}),
     ]
-    with closing(SqliteJournal(journal_path(tmp_path))) as journal, closing(SqliteStore(store_path(tmp_path))) as store:
-        journal.append(records)
-        fold = Fold(journal, store)
-        while fold.step():
-            pass
-    return tmp_path
+    return store_with(tmp_path, *records)
 
 
 def on_terminal(columns, *arguments, **more):
@@ -163,15 +167,6 @@ def test_what_each_status_is_worth_is_said(landed, told, message, words):
     text = joined(landed("show", message, "--data", told, PYTHONUTF8="1").stdout.splitlines())
 
     assert [each for each in words if each not in text] == []
-
-
-def store_with(tmp_path, *records):
-    with closing(SqliteJournal(journal_path(tmp_path))) as journal, closing(SqliteStore(store_path(tmp_path))) as store:
-        journal.append(records)
-        fold = Fold(journal, store)
-        while fold.step():
-            pass
-    return tmp_path
 
 
 def shown(landed, message, data, **more):
