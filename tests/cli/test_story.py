@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 
 import msgspec
 import pytest
+from rich.cells import cell_len
 
 from landed.domain.meanings import REASONS
 from landed.journal.record import Ids, SentRecord, decode, encode
@@ -236,6 +237,23 @@ def test_a_reference_that_is_a_number_is_masked_and_another_is_not(landed, tmp_p
     assert TO not in listed
     assert "order-20260801123" in listed
     assert "447700900777" in landed("list", "--data", data, "--show-numbers").stdout
+
+
+def test_what_is_wide_in_a_terminal_is_wrapped_by_its_width(tmp_path, record):
+    data = store_with(
+        tmp_path, status(record, "m", "rejected", error={"title": "1210", "detail": "\u767c\u9001 " * 60})
+    )
+    lines = on_terminal(80, "show", "m", "--data", data)[1]
+
+    assert max(map(cell_len, lines)) <= 80
+    assert sum(line.count("\u767c") for line in lines) == 60
+
+
+def test_a_number_in_the_channel_s_place_is_masked(landed, tmp_path, record):
+    data = store_with(tmp_path, status(record, "m", "delivered", channel="447700900999"))
+
+    for command in (["show", "m"], ["list"], ["stats", "--by", "channel"]):
+        assert "447700900999" not in landed(*command, "--data", data).stdout
 
 
 def test_an_island_s_own_network_is_no_foreign_country(landed, tmp_path, record):

@@ -138,7 +138,7 @@ class Look:
         """One receipt in a line: Vonage's word, ours, and what identifies it."""
         said = self.clean(receipt.provider_status) or "(no status)"
         parts = [self.paint(f"{said:<13}", OUTCOME_STYLES[receipt.outcome]), self.clean(receipt.message_id)]
-        parts.append(self.clean(receipt.channel or "?"))
+        parts.append(self.number(receipt.channel))
         parts.append(f"{self.number(receipt.to)} from {self.number(receipt.sender)}")
         if receipt.network:
             parts.append(f"network {self.clean(receipt.network)}")
@@ -350,7 +350,9 @@ def message_table(messages: Sequence[Message], look: Look, out: TextIO) -> None:
         Column(name="Vonage said", cells=cells("provider_status"), leaves=2),
         Column(name="why", cells=["" if reason is None else reason.slug for reason in reasons], leaves=1),
         Column(name="code", cells=codes, leaves=8),
-        Column(name="channel", cells=cells("channel"), leaves=4),
+        Column(
+            name="channel", cells=[look.number(each.channel) if each.channel else "" for each in messages], leaves=4
+        ),
         Column(name="to", cells=["" if each.to is None else look.number(each.to) for each in messages]),
         Column(
             name="from", cells=["" if each.sender is None else look.number(each.sender) for each in messages], leaves=6
@@ -373,6 +375,8 @@ def named_lines(rows: Mapping[str, str], look: Look) -> Iterator[str]:
 
 def wrapped(text: str, look: Look, *, indent: str) -> list[str]:
     """A text in lines as wide as may be."""
+    if not text.isascii():
+        return _wrapped_by_cells(text, width_of(look), indent)
     lines = textwrap.wrap(
         text,
         width_of(look),
@@ -381,6 +385,15 @@ def wrapped(text: str, look: Look, *, indent: str) -> list[str]:
         break_on_hyphens=False,
     )
     return lines or [indent]
+
+
+def _wrapped_by_cells(text: str, width: int, indent: str) -> list[str]:
+    """The same where a character may be two columns wide, or none."""
+    from rich.console import Console  # noqa: PLC0415 - only what is seldom needs it
+    from rich.text import Text  # noqa: PLC0415
+
+    lines = Text(text).wrap(Console(width=width), width - len(indent))
+    return [f"{indent}{line.plain.rstrip()}" for line in lines]
 
 
 def width_of(look: Look) -> int:

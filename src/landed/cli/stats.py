@@ -129,7 +129,9 @@ def _columns(rows: Sequence[Row], by: str, look: Look) -> list[Column]:
     def times(part: float) -> list[str]:
         return [_time(summary.percentile_ms(part)) for summary in summaries]
 
-    names = [look.clean(look.mask(row.name) or "") if by == "sender" else look.clean(row.name) for row in rows]
+    names = [
+        look.clean(look.mask(row.name) or "") if by in ("sender", "channel") else look.clean(row.name) for row in rows
+    ]
     return [
         Column(name=by, cells=names),
         Column(name="messages", cells=[f"{summary.total:,}" for summary in summaries], is_number=True),

@@ -210,7 +210,7 @@ def _about(message: Message, look: Look) -> dict[str, str]:
     return {
         "to": to,
         "from": "" if message.sender is None else look.number(message.sender),
-        "by": f"{look.clean(message.channel or '?')}, {APIS[message.api]}, account {look.clean(message.account)}",
+        "by": f"{look.number(message.channel)}, {APIS[message.api]}, account {look.clean(message.account)}",
         "network": told,
         "client ref": look.reference(message.client_ref, message.to, message.sender),
         "segments": str(message.segments) if (message.segments or 0) > 1 else "",
