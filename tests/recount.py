@@ -34,6 +34,9 @@ CODES = {
     "1360": "expired",
 }
 WORDS = {"expired": "expired", "unknown": "unknown", "undeliverable": "provider-error"}
+COUNTRIES = {"23410": "GB", "26201": "DE", "310260": "US", "51502": "PH", "US-TOLL-FREE": "US"}
+# All numbers that are sent to begin with 44.
+COUNTRY_OF_NUMBERS = "GB"
 HOUR_US = 3_600_000_000
 
 
@@ -50,7 +53,7 @@ def main() -> None:
     latencies: dict[str, list[int]] = defaultdict(list)
     for facts in messages.values():
         joined = join(facts)
-        for by in ("network", "channel", "sender", "reason", "hour"):
+        for by in ("network", "country", "channel", "sender", "reason", "hour"):
             counts[by][str(joined[by])][str(joined["outcome"])] += 1
             if joined["price"] is not None:
                 costs[by][str(joined[by])][str(joined["outcome"])] += Decimal(str(joined["price"]))
@@ -116,12 +119,14 @@ def join(facts: list[dict[str, object]]) -> dict[str, object]:
         reason = CODES.get(str(top["code"]), "") or WORDS.get(str(top["word"]), "")
         if not reason and outcome == "failed":
             reason = "no-reason-given"
+    network = str(next((fact["network"] for fact in ordered if fact["network"]), ""))
     return {
         "outcome": outcome,
         "reason": reason,
         "channel": top["channel"],
         "sender": top["sender"],
-        "network": next((fact["network"] for fact in ordered if fact["network"]), ""),
+        "network": network,
+        "country": COUNTRIES.get(network, COUNTRY_OF_NUMBERS),
         "price": next((fact["price"] for fact in ordered if fact["price"] is not None), None),
         "hour": first_us // HOUR_US,
         "latency_ms": (final_us - first_us) // 1000 if outcome == "delivered" and final_us > first_us else None,

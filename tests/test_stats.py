@@ -128,7 +128,7 @@ def reported(data, by):
     return {(row["value"] or ""): row for row in map(json.loads, lines) if row["by"] == by}
 
 
-@pytest.mark.parametrize("by", ["network", "channel", "sender", "reason", "hour"])
+@pytest.mark.parametrize("by", ["network", "country", "channel", "sender", "reason", "hour"])
 def test_the_report_is_what_another_program_counts(counted, by):
     data, recount = counted
     rows = reported(data, by)

@@ -300,6 +300,8 @@ def test_raw_for_programs_and_a_group_for_programs(landed, told):
     )
     assert [request.get("method") for request in message["requests"]] == [None, "GET"]
     assert [receipt["copies"] for receipt in message["history"]] == [1, 2]
+    said = message["history"][1]
+    assert (said["reason"], said["final"], said["knows"]) == ("handset-busy", True, "provider")
 
 
 def test_a_record_that_is_retired_is_said_to_be(landed, told):

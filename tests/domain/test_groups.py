@@ -65,6 +65,8 @@ def test_the_price_is_the_sum_of_the_parts():
     mixed = [*parts[:2], replace(parts[2], price=Decimal(1), currency="USD")]
     assert (group_of(mixed).price, group_of(mixed).currency) == (None, None)
     assert group_of([part(1, Outcome.DELIVERED)]).price is None
+    long = [part(number, Outcome.DELIVERED, price=Decimal("999999999999.9999999999999999")) for number in (1, 2, 3)]
+    assert group_of(long).price == Decimal("2999999999999.9999999999999997")
 
 
 def test_a_conflict_in_a_part_is_one_of_the_whole():

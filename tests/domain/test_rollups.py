@@ -137,7 +137,12 @@ def test_costs_are_never_rounded():
     summary.add("delivered", 1, "0.00000001", "EUR", 1)
     summary.add("delivered", 1, "12345678901234567890123456789.1", "EUR", 3)
 
+    whole = Summary()
+    for _ in range(3):
+        whole.join(summary)
+
     assert summary.costs() == {"EUR": Decimal("37037036703703703670370370367.30000001")}
+    assert whole.costs() == {"EUR": Decimal("111111110111111111011111111101.90000003")}
 
 
 def test_a_latency_is_counted_where_it_is_known():

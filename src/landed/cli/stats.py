@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 
 import msgspec
 import typer
@@ -90,10 +89,7 @@ def joined(summaries: Iterable[Summary]) -> Summary:
     """The sum of several."""
     whole = Summary()
     for summary in summaries:
-        whole.counts.update(summary.counts)
-        whole.latencies.update(summary.latencies)
-        for key, cost in summary.cost.items():
-            whole.cost[key] = whole.cost.get(key, Decimal(0)) + cost
+        whole.join(summary)
     return whole
 
 

@@ -21,8 +21,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from enum import StrEnum
+from functools import reduce
 from typing import TypeVar
 
 import msgspec
@@ -49,6 +50,9 @@ CODES_WITHOUT_KNOWLEDGE = frozenset({"", "0", "1", "95", "99"})
 # https://developer.vonage.com/en/messages/concepts/sms-status-callbacks
 # The Messages API turns the SMS API's `expired` into 1360 and its `unknown` into 1330.
 CODES_OF_EXPIRED_AND_UNKNOWN = frozenset({"1360", "1330"})
+
+# Sums of money are never rounded.
+EXACT = Context(prec=200)
 
 TIME_MISSING_US = -(2**63)
 
@@ -291,7 +295,7 @@ def group_of(messages: Iterable[Message]) -> Group | None:
         parts=parts,
         outcome=next(each for each in OUTCOMES_WORST_FIRST if each in outcomes) if len(parts) == of else None,
         conflict=any(each.conflict for each in parts),
-        price=sum(prices, Decimal(0)) if is_summed else None,
+        price=reduce(EXACT.add, prices) if is_summed else None,
         currency=currencies.pop() if is_summed else None,
     )
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from decimal import Context, Decimal
+from decimal import Decimal
 from functools import lru_cache
 from math import sqrt
 
 import msgspec
 
-from landed.domain.lifecycle import Message
+from landed.domain.lifecycle import EXACT, Message
 from landed.domain.moments import microseconds
 from landed.domain.networks import country_of, network_of, numbers_version, table_version
 from landed.domain.numbers import phone_number
@@ -56,8 +56,6 @@ CELL_FIELDS = (
     "currency",
 )
 
-# Sums of money are never rounded.
-EXACT, ZERO = Context(prec=200), Decimal(0)
 # Two-sided, for 95 %.
 Z = 1.959964
 
@@ -155,8 +153,12 @@ def bucket_of(latency_ms: int | None) -> int:
 
 
 def price_text(price: Decimal | None) -> str:
-    """A price as it is kept, exactly."""
-    return "" if price is None else format(price, "f")
+    """A price as it is kept, exactly; empty where there is none."""
+    if price is None:
+        return ""
+    # At a third of the cost of `format`, which seldom says anything else.
+    text = str(price)
+    return format(price, "f") if "E" in text else text
 
 
 def _tells_country(network: str | None) -> bool:
@@ -176,8 +178,17 @@ class Summary(msgspec.Struct):
         if latency != NO_LATENCY and outcome == Outcome.DELIVERED:
             self.latencies[latency] += count
         if price:
-            key = (outcome, currency)
-            self.cost[key] = EXACT.add(self.cost.get(key, ZERO), EXACT.multiply(Decimal(price), Decimal(count)))
+            self._pay((outcome, currency), EXACT.multiply(Decimal(price), Decimal(count)))
+
+    def join(self, other: Summary) -> None:
+        """Count what another one has."""
+        self.counts.update(other.counts)
+        self.latencies.update(other.latencies)
+        for key, cost in other.cost.items():
+            self._pay(key, cost)
+
+    def _pay(self, key: tuple[str, str], cost: Decimal) -> None:
+        self.cost[key] = EXACT.add(self.cost.get(key, Decimal(0)), cost)
 
     @property
     def total(self) -> int:
@@ -200,14 +211,14 @@ class Summary(msgspec.Struct):
         return wilson(self.counts[Outcome.DELIVERED], self.decided) if self.decided else None
 
     def percentile_ms(self, part: float) -> int | None:
-        """The latency that so large a part of the messages did not exceed, to about a tenth; None before any."""
+        """The latency that so large a part of the messages did not exceed, to a bucket's width; None before any."""
         return percentile_ms(self.latencies, part)
 
     def costs(self) -> dict[str, Decimal]:
         """The cost of all, by currency."""
         costs: dict[str, Decimal] = {}
         for (_, currency), cost in sorted(self.cost.items()):
-            costs[currency] = EXACT.add(costs.get(currency, ZERO), cost)
+            costs[currency] = EXACT.add(costs.get(currency, Decimal(0)), cost)
         return costs
 
 

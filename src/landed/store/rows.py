@@ -14,6 +14,7 @@ import msgspec
 from landed.domain.lifecycle import Fact, Message, Source
 from landed.domain.moments import microseconds, moment, shared_microseconds
 from landed.domain.receipt import OUTCOMES, Api, Inbound, Outcome, Part, Receipt, Segment, Status, Workflow
+from landed.domain.rollups import price_text
 from landed.store import First, Kept, KeptInbound
 
 GENERATION_BITS = 16
@@ -67,11 +68,7 @@ def _time(us: int | None) -> datetime | None:
 
 
 def _text(price: Decimal | None) -> str | None:
-    if price is None:
-        return None
-    # At a third of the cost of `format`, which seldom says anything else.
-    text = str(price)
-    return format(price, "f") if "E" in text else text
+    return price_text(price) or None
 
 
 def _price(text: str | None) -> Decimal | None:
