@@ -36,6 +36,7 @@ from landed import __version__
 from landed.api.app import create_app
 from landed.api.metrics import Buckets, GateFigures
 from landed.api.road import FoldState, RoadWatch
+from landed.asgi import Unsignalled
 from landed.errors import JournalBroken, LandedError, SettingsError, SurroundingsError, Unable
 from landed.gate.closed import ClosedDoor
 from landed.gate.http import Gate
@@ -611,15 +612,6 @@ async def _worker(settings: Settings, listening: socket.socket, parent_fd: int |
 def _exit_code(error: BaseException) -> int:
     """What the worker ends with; a disk that fails now need not fail the next one."""
     return EXIT_NO if isinstance(error, JournalBroken | Unable) else getattr(error, "exit_code", EXIT_NO)
-
-
-class Unsignalled(uvicorn.Server):
-    """uvicorn without its own signal handlers: whoever runs it stops its parts in their own order."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
-        yield
 
 
 def _fold_state(fold: FoldLoop) -> FoldState:

@@ -1,107 +1,86 @@
 """Calls back: both schedules to the second, each answer as Vonage reads it, against a real receiver."""
 
-import asyncio
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from itertools import accumulate
+from __future__ import annotations
 
-import httpx
+import json
+from itertools import accumulate
+from urllib.parse import parse_qs
+
 import pytest
 
+import landed
 from landed.domain.receipt import Api
-from landed.simulator.callbacks import SCHEDULES, Callback, Caller, Verdict, verdict_on
-from landed.simulator.clock import STEPPED, Clock
-from landed.vonage.request import Request
+from landed.simulator.account import Settings, SmsSetting, Transport
+from landed.simulator.callbacks import SCHEDULES, Verdict, verdict_on
+from landed.simulator.simulator import Send
 
-NOON = datetime(2026, 8, 1, 12, tzinfo=UTC)
 # Vonage's own list for its sandbox, and then every 900 seconds for a day.
 DOUBLING = [5, 10, 20, 40, 80, 160, 320, 640]
+SECRET = "s3cret"
 
 
-@asynccontextmanager
-async def receiver(answers):
-    """A receiver on a port of its own that gives these answers in turn, the last one from then on."""
-    left = list(answers)
-
-    async def serve(reader, writer):
-        while head := await reader.readuntil(b"\r\n\r\n"):
-            assert head.startswith(b"GET / HTTP/1.1")
-            status = left.pop(0) if len(left) > 1 else left[0]
-            writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode())
-
-    async def quietly(reader, writer):
-        try:
-            await serve(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
-
-    server = await asyncio.start_server(quietly, "127.0.0.1", 0)
-    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    server.close()
+def send(api, to="447700900001", **options):
+    return Send(api=api, to=to, sender="ACME", text="Hello", **options)
 
 
-def attempts(api, *answers, url=None):
-    """The tries that are made at a receiver that answers so, in seconds since the first, with what was made of each."""
+@pytest.fixture
+def attempts(simulation):
+    """The tries of a message's first receipt, in seconds since the first, at a receiver that answers so."""
 
-    async def play():
-        clock = Clock(NOON, STEPPED)
-        async with receiver(answers) as there, httpx.AsyncClient() as client:
-            callback = Callback(api=api, message_id="m", url=url or there)
-            caller = Caller(client, clock)
+    def tries(api, *answers, url=None):
+        async def play(simulator, _receiver):
+            simulator.take(send(api, "447700900013", url=url))
+            await simulator.clock.settle()
+            (callback,) = simulator.caller.callbacks
+            began = callback.attempts[0].at
+            return [(attempt.at - began).total_seconds() for attempt in callback.attempts], callback
 
-            async def activity():
-                await caller.call(callback, lambda _now: Request(method="GET", path="/"))
+        return simulation(play, *answers)
 
-            clock.begin(activity())
-            await clock.settle()
-        assert caller.callbacks == [callback]
-        return callback
-
-    callback = asyncio.run(asyncio.wait_for(play(), 60))
-    return [(attempt.at - NOON).total_seconds() for attempt in callback.attempts], callback
+    return tries
 
 
-def test_the_messages_api_doubles_from_five_seconds_to_a_quarter_of_an_hour_for_a_day():
+def test_the_messages_api_doubles_from_five_seconds_to_a_quarter_of_an_hour_for_a_day(attempts):
     at, callback = attempts(Api.MESSAGES, 503)
 
     assert at == [0, *accumulate(DOUBLING + [900] * 94)]
-    assert (len(at), callback.is_taken) == (103, False)
+    assert (len(at), callback.state) == (103, "given up")
     assert at[-1] <= 86_400 < at[-1] + 900
 
 
-def test_the_sms_api_tries_every_minute_for_three_days():
+def test_the_sms_api_tries_every_minute_for_three_days(attempts):
     at, callback = attempts(Api.SMS, 500)
 
     assert at == [60 * number for number in range(72 * 60 + 1)]
-    assert not callback.is_taken
+    assert callback.state == "given up"
 
 
 @pytest.mark.parametrize("status", [200, 202, 204, 205])
 @pytest.mark.parametrize("api", Api)
-def test_what_is_taken_is_not_tried_again(api, status):
+def test_what_is_taken_is_not_tried_again(attempts, api, status):
     at, callback = attempts(api, status)
 
-    assert (at, callback.is_taken) == ([0], True)
+    assert (at, callback.state, callback.is_taken) == ([0], "taken", True)
 
 
-def test_a_receiver_that_comes_back_is_found_by_the_next_try():
+def test_a_receiver_that_comes_back_is_found_by_the_next_try(attempts):
     assert attempts(Api.MESSAGES, 503, 429, 500, 200)[0] == [0, 5, 15, 35]
     assert attempts(Api.SMS, 404, 401, 204)[0] == [0, 60, 120]
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 404, 406])
-def test_the_messages_api_gives_up_where_it_is_refused(status):
+def test_the_messages_api_gives_up_where_it_is_refused(attempts, status):
     at, callback = attempts(Api.MESSAGES, status)
 
-    assert (at, callback.attempts[0].verdict) == ([0], Verdict.DROPPED)
+    assert (at, callback.attempts[0].verdict, callback.state) == ([0], Verdict.DROPPED, "dropped")
 
 
-def test_nobody_there_is_no_answer():
-    at, callback = attempts(Api.MESSAGES, 200, url="http://127.0.0.1:1/")
+def test_nobody_there_is_no_answer(attempts):
+    at, callback = attempts(Api.MESSAGES, url="http://127.0.0.1:1/")
 
     assert len(at) == 103
     assert {attempt.status for attempt in callback.attempts} == {None}
-    assert "ConnectError" in callback.attempts[0].error
+    assert "no connection" in callback.attempts[0].error
 
 
 def test_a_schedule_waits_as_long_as_it_may_and_no_longer():
@@ -109,3 +88,86 @@ def test_a_schedule_waits_as_long_as_it_may_and_no_longer():
         waits = list(schedule.waits())
         assert sum(waits) <= schedule.for_seconds < sum(waits) + schedule.last_seconds
     assert verdict_on(Api.SMS, None) is verdict_on(Api.MESSAGES, None) is Verdict.AGAIN
+
+
+def test_each_try_is_made_anew(simulation):
+    async def play(simulator, receiver):
+        simulator.take(send(Api.SMS, "447700900013"))
+        await simulator.clock.settle()
+        return [json.loads(request.partition(b"\r\n\r\n")[2]) for request in receiver.requests]
+
+    first, second = simulation(play, 503, 200)
+    changed = {name for name in first if first[name] != second[name]}
+    assert changed == {"message-timestamp", "nonce", "sig"}
+    assert (first["message-timestamp"], second["message-timestamp"]) == ("2026-08-01 12:00:00", "2026-08-01 12:01:00")
+
+
+@pytest.mark.parametrize("transport", Transport)
+def test_a_receipt_of_the_sms_api_comes_in_the_account_s_form_and_signed(simulation, transport):
+    async def play(simulator, receiver):
+        simulator.account.settings.webhook_format = transport
+        simulator.take(send(Api.SMS, "447700900002"))
+        await simulator.clock.settle()
+        return receiver.requests[-1], simulator.caller.callbacks[-1].request
+
+    wire, request = simulation(play, signature_secret=SECRET)
+    line, _, rest = wire.partition(b"\r\n")
+    headers, _, body = rest.partition(b"\r\n\r\n")
+    method, target, _ = line.decode().split()
+    path, _, query = target.partition("?")
+    pairs = [tuple(header.split(b": ", 1)) for header in headers.split(b"\r\n")]
+    (fact,) = landed.parse(method, path, query.encode(), pairs, body, secrets=SECRET)
+
+    assert (fact.verified, fact.provider_status, fact.code, fact.to) == (True, "failed", "2", "447700900002")
+    assert method == ("GET" if transport is Transport.GET else "POST")
+    assert (request.method, request.query.decode()) == (method, query)
+    if transport is Transport.POST_JSON:
+        assert json.loads(body)["err-code"] == "2"
+    else:
+        assert parse_qs(query or body.decode())["err-code"] == ["2"]
+
+
+def test_formats_are_taken_in_turn_where_none_is_set(simulation):
+    async def play(simulator, receiver):
+        for _ in range(3):
+            simulator.take(send(Api.SMS, "447700900013"))
+        await simulator.clock.settle()
+        return [request.split(b" ", 1)[0] for request in receiver.requests], [b"json" in r for r in receiver.requests]
+
+    options = Settings(webhook_format=None)
+    assert simulation(play, settings=options) == ([b"GET", b"POST", b"POST"], [False, False, True])
+
+
+def test_a_receipt_goes_to_the_url_of_its_message_else_its_application_s_else_its_account_s(simulation):
+    async def play(simulator, receiver):
+        simulator.account.settings.receipt_url = receiver.url + "account"
+        application = simulator.account.application
+        application.capabilities = {"messages": {"webhooks": {"status_url": {"address": receiver.url + "application"}}}}
+        for options in ({"application_id": application.id}, {}, {"url": receiver.url + "own?a=b"}):
+            simulator.take(send(Api.MESSAGES, "447700900013", **options))
+        simulator.take(send(Api.SMS, "447700900013"))
+        simulator.take(send(Api.SMS, "447700900013", url=receiver.url + "own"))
+        simulator.take(send(Api.SMS, "447700900013", wants_receipts=False))
+        await simulator.clock.settle()
+        return [request.split(b" ")[1].decode() for request in receiver.requests]
+
+    assert simulation(play) == ["/application", "/account", "/own?a=b", "/account", "/own"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "forms"),
+    [
+        (None, ["message_uuid", "messageId"]),
+        (SmsSetting.SMS, ["messageId"] * 2),
+        (SmsSetting.MESSAGES, ["message_uuid"] * 2),
+    ],
+)
+def test_the_account_s_setting_says_in_which_form_receipts_of_sms_come(simulation, setting, forms):
+    async def play(simulator, receiver):
+        simulator.take(send(Api.MESSAGES, "447700900013", application_id=simulator.account.application.id))
+        simulator.take(send(Api.SMS, "447700900013"))
+        await simulator.clock.settle()
+        bodies = [json.loads(request.partition(b"\r\n\r\n")[2]) for request in receiver.requests]
+        return [next(name for name in ("message_uuid", "messageId") if name in body) for body in bodies]
+
+    assert simulation(play, settings=Settings(sms_setting=setting)) == forms

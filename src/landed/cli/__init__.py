@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from landed import __version__
-from landed.cli import demo, doctor, keep, parse, quarantine, read, serve
+from landed.cli import demo, doctor, keep, parse, quarantine, read, serve, simulate
 from landed.errors import LandedError
 
 EXIT_NO = 1
@@ -46,6 +46,7 @@ def _landed(
 
 app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
+app.command("simulate")(simulate.simulate)
 app.command("list")(read.list_messages)
 app.command("show")(read.show)
 app.command("tail")(read.tail)

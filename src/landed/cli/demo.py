@@ -10,8 +10,9 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -25,43 +26,78 @@ if TYPE_CHECKING:
     from landed.domain.lifecycle import Message
     from landed.run import Parent
     from landed.settings import Settings
-    from landed.simulator.app import Sent, Simulator
+    from landed.simulator.server import Server
+    from landed.simulator.simulator import Message as Simulated
+    from landed.simulator.simulator import Simulator
 
 HOST = "127.0.0.1"
 PUBLIC_PORT = 3000
 PRIVATE_PORT = 3001
 API_KEY = "abcd1234"
-APPLICATION_ID = "aaaaaaaa-bbbb-4ccc-8ddd-0123456789ab"
 SIGNATURE_SECRET = "demo-signature-secret"  # noqa: S105 - of an account that exists nowhere
 SENDER = "landed"
-LONG_TEXT = "Your code is 123456. " + "It is valid for ten minutes, and for you alone. " * 6
 SHORT_TEXT = "Your code is 123456."
+LONG_TEXT = "Your code is 123456. " + "It is valid for ten minutes, and for you alone. " * 6
+
+# A minute of the demo's networks passes in a second; the days that some receipts take pass at once.
+SPEED = 60.0
+SEED = 4
+FAULTS = ("outage,from=30s,for=40s", "slow,by=20ms,from=80s,for=30s", "burst,from=110s,for=20s")
+DAYS = 3.5
 
 # With the sending of a few dozen messages these stay below the 30 seconds that `--exit` may take.
 START_SECONDS = 8.0
+PLAY_SECONDS = 1.5
 SETTLE_SECONDS = 15.0
 POLL_SECONDS = 0.05
 SEND_SECONDS = 0.1
 
-# Recipient, text and API of each message; begun again when more are wanted.
-SENDS: Sequence[tuple[str, str, str]] = (
-    ("447700900001", SHORT_TEXT, "messages"),
+# Recipient, text and channel of each message, through the Messages API or, where it is None, the SMS API; begun again
+# when more are wanted. First the numbers whose fate is known, then some whose network decides.
+SENDS: Sequence[tuple[str, str, str | None]] = (
     ("447700900001", SHORT_TEXT, "sms"),
-    ("447700900001", LONG_TEXT, "messages"),
+    ("447700900001", SHORT_TEXT, None),
     ("447700900001", LONG_TEXT, "sms"),
-    ("447700900002", SHORT_TEXT, "messages"),
+    ("447700900001", LONG_TEXT, None),
     ("447700900002", SHORT_TEXT, "sms"),
-    ("447700900003", SHORT_TEXT, "messages"),
+    ("447700900002", SHORT_TEXT, None),
     ("447700900003", SHORT_TEXT, "sms"),
-    ("447700900004", SHORT_TEXT, "messages"),
-    ("447700900004", SHORT_TEXT, "sms"),
-    ("447700900005", SHORT_TEXT, "sms"),
-    ("447700900006", SHORT_TEXT, "sms"),
-    ("447700900007", SHORT_TEXT, "messages"),
+    ("447700900004", SHORT_TEXT, None),
+    ("447700900005", SHORT_TEXT, None),
+    ("447700900006", SHORT_TEXT, None),
     ("447700900007", SHORT_TEXT, "sms"),
-    ("447700900008", SHORT_TEXT, "messages"),
-    ("447700900008", SHORT_TEXT, "sms"),
+    ("447700900008", SHORT_TEXT, None),
+    ("447700900009", SHORT_TEXT, None),
+    ("447700900010", SHORT_TEXT, "sms"),
+    ("447700900011", SHORT_TEXT, None),
+    ("447700900012", SHORT_TEXT, "sms"),
+    ("447700900013", SHORT_TEXT, None),
+    ("447700900014", SHORT_TEXT, "whatsapp"),
+    ("447700900015", LONG_TEXT, "sms"),
+    ("447700900016", LONG_TEXT, None),
+    ("447700900018", SHORT_TEXT, "sms"),
+    ("447700900019", SHORT_TEXT, "sms"),
+    ("447700900020", SHORT_TEXT, "sms"),
+    ("491511234567", SHORT_TEXT, "sms"),
+    ("33612345678", SHORT_TEXT, None),
+    ("12125550123", SHORT_TEXT, None),
+    ("639171234567", SHORT_TEXT, "sms"),
+    ("919876543210", SHORT_TEXT, None),
+    ("2348031234567", SHORT_TEXT, "sms"),
 )
+# An outcome that something says outranks one that nothing or less does; landed's own table is not asked.
+RANKS = {"pending": 0, "unconfirmed": 1, "failed": 2, "delivered": 3}
+
+
+class Sent(NamedTuple):
+    """A message of the demo: what becomes of it, in truth and by its receipts."""
+
+    api: str
+    message_id: str
+    to: str
+    what: str
+    arrived: bool
+    outcome: str
 
 
 def demo(
@@ -105,8 +141,8 @@ async def _demo(directory: Path, count: int, *, leave: bool, print_: str, show_n
     async with AsyncExitStack() as stack:
         ended = asyncio.create_task(_until_ended(parent, stop))
         stack.push_async_callback(asyncio.to_thread, parent.stop)
-        simulator, sender = await stack.enter_async_context(_vonage(parent.port))
-        played = asyncio.create_task(_play(settings, parent, simulator, sender, count))
+        server, sender = await stack.enter_async_context(_vonage(parent.port, directory / "vonage"))
+        played = asyncio.create_task(_play(settings, parent, server, sender, count))
         await asyncio.wait({played, ended}, return_when=asyncio.FIRST_COMPLETED)
         if not played.done():
             played.cancel()
@@ -145,56 +181,58 @@ async def _until_ended(parent: Parent, stop: asyncio.Event) -> int:
 
 
 @asynccontextmanager
-async def _vonage(port: int) -> AsyncIterator[tuple[Simulator, httpx.AsyncClient]]:
-    """The small Vonage on a port of its own, and a client that sends through it."""
+async def _vonage(port: int, directory: Path) -> AsyncIterator[tuple[Server, httpx.AsyncClient]]:
+    """The offline Vonage on ports of its own, and a client that sends through it."""
     import httpx  # noqa: PLC0415
-    import uvicorn  # noqa: PLC0415
 
-    from landed.run import Unsignalled  # noqa: PLC0415
-    from landed.simulator.app import Simulator  # noqa: PLC0415
-    from landed.simulator.callbacks import Account, Caller, now_utc  # noqa: PLC0415
-    from landed.simulator.clock import Clock  # noqa: PLC0415
+    from landed.simulator.account import Settings as AccountSettings  # noqa: PLC0415
+    from landed.simulator.faults import wanted_of  # noqa: PLC0415
+    from landed.simulator.scenario import Scenario  # noqa: PLC0415
+    from landed.simulator.server import Server  # noqa: PLC0415
 
-    account = Account(
-        api_key=API_KEY,
-        signature_secret=SIGNATURE_SECRET,
-        application_id=APPLICATION_ID,
+    scenario = Scenario(
+        seed=SEED,
+        speed=SPEED,
         status_url=f"http://{HOST}:{port}/webhooks/message-status",
         receipt_url=f"http://{HOST}:{port}/webhooks/delivery-receipt",
+        settings=AccountSettings(webhook_format=None, throughput=None),
+        api_key=API_KEY,
+        signature_secret=SIGNATURE_SECRET,
+        faults=tuple(map(wanted_of, FAULTS)),
     )
-    listening = socket.create_server((HOST, 0))
-    async with httpx.AsyncClient() as callbacks:
-        clock = Clock(now_utc())
-        simulator = Simulator(account, Caller(callbacks, clock), clock)
-        server = Unsignalled(uvicorn.Config(simulator.app, log_config=None, access_log=False, lifespan="off"))
-        serving = asyncio.create_task(server.serve(sockets=[listening]))
-        url = f"http://{HOST}:{listening.getsockname()[1]}"
-        async with httpx.AsyncClient(base_url=url, auth=(API_KEY, "demo-secret")) as sender:
-            try:
-                yield simulator, sender
-            finally:
-                await clock.stop()
-                server.should_exit = True
-                with suppress(asyncio.CancelledError):
-                    await serving
+    listening, listening_tls = (socket.create_server((HOST, 0)) for _ in range(2))
+    server = await Server.start(scenario, listening, listening_tls, directory)
+    try:
+        async with httpx.AsyncClient(base_url=server.url) as sender:
+            yield server, sender
+    finally:
+        await server.stop()
 
 
 async def _play(
-    settings: Settings, parent: Parent, simulator: Simulator, sender: httpx.AsyncClient, count: int
+    settings: Settings, parent: Parent, server: Server, sender: httpx.AsyncClient, count: int
 ) -> list[tuple[Sent, Message | None]]:
     """Send, let the receipts come, and wait until landed has an outcome for each message."""
     await _ready(parent)
-    typer.echo(f"Sending {count} messages through an offline Vonage; their receipts come to port {parent.port}.\n")
+    typer.echo(
+        f"Sending {count} messages through an offline Vonage, whose minutes are seconds here; "
+        f"their receipts come to port {parent.port}.\n"
+    )
     for number in range(count):
-        ids = await _send(sender, *SENDS[number % len(SENDS)])
-        await asyncio.to_thread(_track, settings, [simulator.sent[message_id] for message_id in ids])
+        ids = await _send(server, sender, *SENDS[number % len(SENDS)])
+        await asyncio.to_thread(_track, settings, [server.simulator.messages[each] for each in ids])
         await asyncio.sleep(SEND_SECONDS)
     deadline = asyncio.get_running_loop().time() + SETTLE_SECONDS
+    await asyncio.sleep(PLAY_SECONDS)
+    typer.echo("\nNow three days pass at once, so that the last word on each message is spoken.\n")
     with suppress(TimeoutError):
-        await asyncio.wait_for(simulator.clock.settle(), SETTLE_SECONDS)
+        await asyncio.wait_for(server.simulator.clock.step(timedelta(days=DAYS)), SETTLE_SECONDS)
     while True:
-        known = await asyncio.to_thread(_known, settings, list(simulator.sent))
-        results = [(sent, known.get(message_id)) for message_id, sent in simulator.sent.items()]
+        known = await asyncio.to_thread(_known, settings, list(server.simulator.messages))
+        results = [
+            (_sent(server.simulator, message), known.get(message_id))
+            for message_id, message in server.simulator.messages.items()
+        ]
         late = asyncio.get_running_loop().time() > deadline
         if late or all(_is_right(sent, message) for sent, message in results):
             # What is still in the printer's queue is printed before the table.
@@ -222,40 +260,48 @@ async def _ready(parent: Parent) -> None:
                 await asyncio.sleep(POLL_SECONDS)
 
 
-async def _send(sender: httpx.AsyncClient, to: str, text: str, api: str) -> list[str]:
-    """Send one message through one of the APIs; the ids that Vonage gave it, several for the parts of a long SMS."""
-    if api == "messages":
-        body = {"message_type": "text", "text": text, "to": to, "from": SENDER, "channel": "sms"}
-        answer = await sender.post("/v1/messages", json=body)
+async def _send(server: Server, sender: httpx.AsyncClient, to: str, text: str, channel: str | None) -> list[str]:
+    """Send one message; the ids that Vonage gave it, several for the parts of a long text through the SMS API."""
+    if channel is not None:
+        body = {"message_type": "text", "text": text, "to": to, "from": SENDER, "channel": channel}
+        token = {"Authorization": f"Bearer {server.environment['JWT']}"}
+        answer = await sender.post("/v1/messages", json=body, headers=token)
         return [answer.json()["message_uuid"]]
-    answer = await sender.post("/sms/json", data={"text": text, "to": to, "from": SENDER})
+    key_and_secret = (API_KEY, server.environment["VONAGE_API_SECRET"])
+    answer = await sender.post("/sms/json", data={"text": text, "to": to, "from": SENDER}, auth=key_and_secret)
     return [part["message-id"] for part in answer.json()["messages"]]
 
 
-def _track(settings: Settings, sent: Sequence[Sent]) -> None:
+def _track(settings: Settings, messages: Sequence[Simulated]) -> None:
     """Tell landed what was sent, as an application does that tracks its sends."""
-    import time  # noqa: PLC0415
+    import landed  # noqa: PLC0415
 
-    from landed import run  # noqa: PLC0415
-    from landed.journal.record import Ids, SentRecord  # noqa: PLC0415
+    send = messages[0].send
+    landed.track(
+        [message.message_id for message in messages],
+        api=send.api,
+        channel=send.channel,
+        to=send.to,
+        sender=send.sender,
+        sent_at=messages[0].sent_at,
+        data=settings.data,
+    )
 
-    now_us, ids = time.time_ns() // 1_000, Ids()
-    records = [
-        SentRecord(
-            id=ids.next(),
-            at_us=now_us,
-            account="default",
-            message_id=each.message_id,
-            api=each.api,
-            channel="sms",
-            to=each.to,
-            sender=each.sender,
-            client_ref=each.client_ref,
-            sent_us=now_us,
-        )
-        for each in sent
-    ]
-    run.record(settings.data, records)
+
+def _sent(simulator: Simulator, message: Simulated) -> Sent:
+    """What the simulator knows of a message, and the outcome that the receipts which landed took imply."""
+    from landed.simulator.fates import FATES  # noqa: PLC0415
+
+    callbacks = [each for each in simulator.caller.callbacks if each.message_id == message.message_id]
+    outcomes = [str(each.receipt.outcome) for each in callbacks if each.is_taken]
+    return Sent(
+        api=str(message.send.api),
+        message_id=message.message_id,
+        to=message.send.to,
+        what=FATES[message.fate].what,
+        arrived=message.arrived_at is not None,
+        outcome=max(outcomes, key=RANKS.__getitem__, default="pending"),
+    )
 
 
 def _known(settings: Settings, message_ids: Sequence[str]) -> Mapping[str, Message]:
@@ -271,7 +317,7 @@ def _known(settings: Settings, message_ids: Sequence[str]) -> Mapping[str, Messa
 
 def _is_right(sent: Sent, message: Message | None) -> bool:
     """Whether landed's outcome is the one that the receipts sent for the message imply."""
-    return message is not None and message.outcome == sent.behaviour.outcome
+    return message is not None and message.outcome == sent.outcome
 
 
 def _report(results: Sequence[tuple[Sent, Message | None]], *, show_numbers: bool) -> int:
@@ -283,7 +329,8 @@ def _report(results: Sequence[tuple[Sent, Message | None]], *, show_numbers: boo
     columns = [
         Column(name="API", cells=[sent.api for sent, _ in results]),
         Column(name="to", cells=[look.number(sent.to) for sent, _ in results], leaves=3),
-        Column(name="what the network does", cells=[sent.behaviour.what for sent, _ in results]),
+        Column(name="what becomes of it", cells=[sent.what for sent, _ in results]),
+        Column(name="arrived", cells=["yes" if sent.arrived else "no" for sent, _ in results], leaves=5),
         Column(name="receipts", cells=[str(message.receipts) if message else "0" for _, message in results], leaves=1),
         Column(name="Vonage said", cells=[_last_word(message) for _, message in results], leaves=2),
         Column(name="outcome", cells=outcomes, styles=[OUTCOME_STYLES.get(outcome, "dim") for outcome in outcomes]),
@@ -294,13 +341,13 @@ def _report(results: Sequence[tuple[Sent, Message | None]], *, show_numbers: boo
     wrong = [(sent, message) for sent, message in results if not _is_right(sent, message)]
     if not wrong:
         typer.echo(
-            f"\nEvery one of {len(results)} message ids has the outcome that its receipts imply. "
-            "(A long text through the SMS API has an id for each part.)"
+            f"\nEvery one of {len(results)} message ids has the outcome that its receipts imply. (A long text through "
+            "the SMS API has an id for each part.) Whether it arrived is what the simulator knows, and receipts may not."
         )
         return 0
     typer.echo(f"\n{len(wrong)} of {len(results)} messages do not have the outcome that their receipts imply:")
     for sent, message in wrong:
-        typer.echo(f"  {sent.message_id}  {message.outcome if message else 'unknown'}, not {sent.behaviour.outcome}")
+        typer.echo(f"  {sent.message_id}  {message.outcome if message else 'unknown'}, not {sent.outcome}")
     return 1
 
 

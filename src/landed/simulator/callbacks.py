@@ -6,19 +6,27 @@ Each try is made anew, so that what changes on a retry does: the SMS API's `mess
 
 from __future__ import annotations
 
-import uuid
+import asyncio
+import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from http import HTTPStatus
-from urllib.parse import urlencode
+from itertools import count
+from typing import Protocol
+from urllib.parse import urlencode, urlsplit
 
-import httpx
 import msgspec
 
 from landed.domain.receipt import Api, Receipt
+from landed.simulator.account import Account, Transport
 from landed.simulator.clock import Clock
+from landed.simulator.dice import Dice
+from landed.simulator.fates import COPIES_MAX, Signature
+from landed.simulator.faults import Fault, FaultKind, Wanted
+from landed.simulator.wire import Headers, NoAnswer
 from landed.vonage import messages, sms
+from landed.vonage.messages import Version
 from landed.vonage.request import Request
 from landed.vonage.signing import sign_jwt, sign_sig
 
@@ -46,58 +54,15 @@ SCHEDULES: Mapping[Api, Schedule] = {
     # https://api.support.vonage.com/hc/en-us/articles/226572227
     Api.SMS: Schedule(first_seconds=60, factor=1, last_seconds=60, for_seconds=72 * 3_600),
 }
-# The same article.
-CONNECT_SECONDS_MAX = 3.0
-ANSWER_SECONDS_MAX = 15.0
-TIMEOUT = httpx.Timeout(ANSWER_SECONDS_MAX, connect=CONNECT_SECONDS_MAX)
+_WAITS: Mapping[Api, tuple[timedelta, ...]] = {
+    api: tuple(timedelta(seconds=wait) for wait in schedule.waits()) for api, schedule in SCHEDULES.items()
+}
+# Copies of one call come so far apart.
+COPY_SECONDS = 7.0
+SKEW_SECONDS = 3_600.0
 USER_AGENT = (b"user-agent", b"Nexmo/MessagingHUB/v1.0")
 JSON = (b"content-type", b"application/json")
 FORM = (b"content-type", b"application/x-www-form-urlencoded")
-
-
-class Transport(StrEnum):
-    """The account's webhook format of the SMS API; the Messages API always posts JSON."""
-
-    GET = "GET"
-    POST = "POST"
-    POST_JSON = "POST-JSON"
-
-
-class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """The simulated account: its key, its signature secret, and where it is called back."""
-
-    api_key: str
-    signature_secret: str
-    application_id: str
-    status_url: str
-    receipt_url: str
-
-
-def status_request(receipt: Receipt, account: Account, path: str, now: datetime) -> Request:
-    """A signed status webhook of the Messages API."""
-    body = msgspec.json.encode(messages.render_status(receipt))
-    token = sign_jwt(
-        body,
-        account.signature_secret,
-        issued_at=int(now.timestamp()),
-        token_id=str(uuid.uuid4()),
-        api_key=account.api_key,
-        application_id=account.application_id,
-    )
-    headers = ((b"authorization", f"Bearer {token}".encode()), JSON)
-    return Request(method="POST", path=path, headers=headers, body=body)
-
-
-def receipt_request(receipt: Receipt, account: Account, path: str, now: datetime, transport: Transport) -> Request:
-    """A signed delivery receipt of the SMS API, in the account's webhook format."""
-    fields = sms.render_receipt(receipt)
-    fields |= {"timestamp": str(int(now.timestamp())), "nonce": str(uuid.uuid4())}
-    fields["sig"] = sign_sig(fields, account.signature_secret)
-    if transport is Transport.GET:
-        return Request(method="GET", path=path, query=urlencode(fields).encode(), headers=(USER_AGENT,))
-    if transport is Transport.POST:
-        return Request(method="POST", path=path, headers=(USER_AGENT, FORM), body=urlencode(fields).encode())
-    return Request(method="POST", path=path, headers=(USER_AGENT, JSON), body=msgspec.json.encode(fields))
 
 
 class Verdict(StrEnum):
@@ -106,29 +71,6 @@ class Verdict(StrEnum):
     TAKEN = "taken"
     AGAIN = "again"
     DROPPED = "dropped"
-
-
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One try: when, in simulated time, with what answer (None where there was none), and what was made of it."""
-
-    at: datetime
-    status: int | None
-    verdict: Verdict
-    error: str | None = None
-
-
-class Callback(msgspec.Struct, kw_only=True):
-    """One receipt on its way to one address, with all tries that were made."""
-
-    api: Api
-    message_id: str
-    url: str
-    attempts: list[Attempt] = msgspec.field(default_factory=list)
-
-    @property
-    def is_taken(self) -> bool:
-        """Whether the receiver has it."""
-        return bool(self.attempts) and self.attempts[-1].verdict is Verdict.TAKEN
 
 
 def verdict_on(api: Api, status: int | None) -> Verdict:
@@ -144,38 +86,231 @@ def verdict_on(api: Api, status: int | None) -> Verdict:
     return Verdict.AGAIN
 
 
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One try: when, in simulated time, with what answer (None where there was none), and what was made of it.
+
+    `took_ms` is real time; None where nothing was sent.
+    """
+
+    at: datetime
+    status: int | None
+    verdict: Verdict
+    error: str | None = None
+    took_ms: float | None = None
+
+
+class Form(msgspec.Struct, frozen=True, kw_only=True):
+    """How a receipt is written: the API whose form it has, and the kind of it."""
+
+    api: Api
+    transport: Transport = Transport.POST
+    version: Version = "v1"
+    application_id: str | None = None
+    # What belongs into a body besides: https://developer.vonage.com/en/messages/concepts/whatsapp
+    more: Mapping[str, object] = {}
+
+
+class Callback(msgspec.Struct, kw_only=True):
+    """One receipt on its way to one address, with all tries that were made; `request` is the last of them."""
+
+    number: int
+    message_id: str
+    url: str
+    form: Form
+    receipt: Receipt
+    due_at: datetime
+    signature: Signature | None = None
+    attempts: list[Attempt] = msgspec.field(default_factory=list)
+    request: Request | None = None
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether the receiver has it."""
+        return bool(self.attempts) and self.attempts[-1].verdict is Verdict.TAKEN
+
+    @property
+    def state(self) -> str:
+        """What became of it: taken, dropped, still to be tried, or given up after the last try."""
+        if not self.attempts:
+            return "waiting"
+        verdict = self.attempts[-1].verdict
+        is_over = verdict is Verdict.AGAIN and len(self.attempts) > len(_WAITS[self.form.api])
+        return "given up" if is_over else "waiting" if verdict is Verdict.AGAIN else str(verdict)
+
+
+class Signing(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request is signed with: the secret (None leaves it unsigned), the method, and the time it bears."""
+
+    secret: str | None
+    at: datetime
+    method: str
+    token_id: str
+
+
+class Sender(Protocol):
+    """Whoever sends a request and waits for its answer."""
+
+    async def call(self, method: str, url: str, query: bytes, headers: Headers, body: bytes) -> int:
+        """The status of the answer; NoAnswer when there was none."""
+
+
 class Caller:
     """Makes the calls, each until it is taken, dropped, or its schedule is over."""
 
-    def __init__(self, client: httpx.AsyncClient, clock: Clock) -> None:
+    def __init__(
+        self, sender: Sender, clock: Clock, account: Account, dice: Dice, real_now: Callable[[], datetime]
+    ) -> None:
         self.callbacks: list[Callback] = []
-        self._client = client
+        # Whether calls are kept when they are over; a load of millions would not fit.
+        self.keeps = True
+        self.faults: list[Fault] = []
+        # Told of each try, after it.
+        self.heard: Callable[[Callback, Attempt], None] | None = None
+        self._sender = sender
         self._clock = clock
+        self._account = account
+        self._dice = dice
+        self._real_now = real_now
+        self._numbers = count(1)
+        self._fault_numbers = count(1)
 
-    async def call(self, callback: Callback, request_at: Callable[[datetime], Request]) -> bool:
-        """Whether the receiver took it in the end; `request_at` makes the request of a try at that time."""
-        self.callbacks.append(callback)
-        due = self._clock.now()
-        for wait in (*SCHEDULES[callback.api].waits(), None):
-            callback.attempts.append(await self._attempt(callback, request_at(self._clock.now())))
-            if wait is None or callback.attempts[-1].verdict is not Verdict.AGAIN:
-                break
-            # From when it was due, so that slow answers do not shift the schedule.
-            due += timedelta(seconds=wait)
-            await self._clock.until(due)
-        return callback.is_taken
+    def begin(self, wanted: Wanted) -> Fault:
+        """Let something go wrong."""
+        fault = wanted.fault(next(self._fault_numbers), self._clock.now())
+        self.faults.append(fault)
+        return fault
 
-    async def _attempt(self, callback: Callback, request: Request) -> Attempt:
-        target = callback.url + (f"?{request.query.decode()}" if request.query else "")
+    def end(self, fault_id: int) -> bool:
+        """Let it go well again; whether there was such a fault."""
+        for fault in self.faults:
+            if fault.id == fault_id:
+                now = self._clock.now()
+                self.faults[self.faults.index(fault)] = msgspec.structs.replace(fault, ends_at=now)
+                return True
+        return False
+
+    def post(self, callback: Callback) -> None:
+        """Make a call now, or when what holds it back lets it go; as often as it is to be made."""
+        callback.number = next(self._numbers)
+        copies = int(min(COPIES_MAX, self._amount(FaultKind.DUPLICATES, callback) or 1))
+        for copy in range(copies):
+            each = callback
+            if copy:
+                each = msgspec.structs.replace(callback, number=next(self._numbers), attempts=[])
+            each.due_at += timedelta(seconds=copy * COPY_SECONDS) + self._held_back(each)
+            if self.keeps:
+                self.callbacks.append(each)
+            self._clock.at(each.due_at, lambda each=each: self._try(each))  # type: ignore[misc]
+
+    def _held_back(self, callback: Callback) -> timedelta:
+        """How long a call waits for the end of a burst, or to lose its order."""
+        now = self._clock.now()
+        held = timedelta(seconds=self._amount(FaultKind.DISORDER, callback) * self._share("held back", callback))
+        ends = [fault.ends_at for fault in self._on(FaultKind.BURST, callback) if fault.ends_at is not None]
+        return max([held, *(end - now for end in ends)])
+
+    def _try(self, callback: Callback) -> None:
+        if any(self._on(FaultKind.OUTAGE, callback)):
+            self._tried(callback, Attempt(at=self._clock.now(), status=None, verdict=Verdict.AGAIN, error="outage"))
+        else:
+            self._clock.begin(self._call(callback))
+
+    async def _call(self, callback: Callback) -> None:
         at, status, error = self._clock.now(), None, None
+        request = callback.request = request_of(callback, self._account.api_key, at, self._signing(callback))
+        slow = self._amount(FaultKind.SLOW, callback)
+        if slow:
+            await asyncio.sleep(slow)
+        began = time.perf_counter()
         try:
-            answer = await self._client.request(
-                request.method, target, content=request.body or None, headers=list(request.headers), timeout=TIMEOUT
-            )
-            status = answer.status_code
-        except httpx.HTTPError as failure:
-            error = f"{type(failure).__name__}: {failure}"
-        return Attempt(at=at, status=status, verdict=verdict_on(callback.api, status), error=error)
+            status = await self._sender.call(request.method, callback.url, request.query, request.headers, request.body)
+        except NoAnswer as failure:
+            error = str(failure)
+        took_ms = (time.perf_counter() - began) * 1_000
+        verdict = verdict_on(callback.form.api, status)
+        self._tried(callback, Attempt(at=at, status=status, verdict=verdict, error=error, took_ms=took_ms))
+
+    def _tried(self, callback: Callback, attempt: Attempt) -> None:
+        callback.attempts.append(attempt)
+        waits = _WAITS[callback.form.api]
+        if attempt.verdict is Verdict.AGAIN and len(callback.attempts) <= len(waits):
+            # From when it was due, so that slow answers do not shift the schedule.
+            callback.due_at += waits[len(callback.attempts) - 1]
+            self._clock.at(callback.due_at, lambda: self._try(callback))
+        if self.heard is not None:
+            self.heard(callback, attempt)
+
+    def _signing(self, callback: Callback) -> Signing:
+        secret: str | None = self._account.signature_secret
+        is_first = not callback.attempts
+        at = self._real_now() + timedelta(seconds=self._amount(FaultKind.SKEW, callback))
+        if callback.signature is Signature.SKEWED:
+            at += timedelta(seconds=SKEW_SECONDS)
+        if callback.signature is Signature.WRONG_SECRET or any(self._on(FaultKind.WRONG_SECRET, callback)):
+            secret = f"not-{secret}"
+        unsigned_once = callback.signature is Signature.UNSIGNED_ONCE and is_first
+        if unsigned_once or any(self._on(FaultKind.UNSIGNED, callback)):
+            secret = None
+        if callback.form.api is Api.SMS and not self._account.settings.signs_receipts:
+            secret = None
+        method = self._account.settings.signature_method or "md5hash"
+        token_id = self._dice.uuid("token", callback.number, len(callback.attempts))
+        return Signing(secret=secret, at=at, method=method, token_id=token_id)
+
+    def _on(self, kind: FaultKind, callback: Callback) -> list[Fault]:
+        """The faults of a kind that go on now and hit this call."""
+        if not self.faults:
+            return []
+        now = self._clock.now()
+        return [
+            fault
+            for fault in self.faults
+            if fault.kind is kind and fault.is_on(now) and self._share("part", callback, fault.id) < fault.part
+        ]
+
+    def _amount(self, kind: FaultKind, callback: Callback) -> float:
+        return max((fault.amount for fault in self._on(kind, callback)), default=0.0, key=abs)
+
+    def _share(self, name: str, callback: Callback, *what: object) -> float:
+        return self._dice.share(name, callback.number, *what)
+
+
+def request_of(callback: Callback, api_key: str, now: datetime, signing: Signing) -> Request:
+    """A try of the call: `now` is the simulated time, which a receipt of the SMS API says it was pushed at."""
+    path = urlsplit(callback.url).path or "/"
+    if callback.form.api is Api.MESSAGES:
+        return status_request(callback.receipt, callback.form, api_key, path, signing)
+    receipt = msgspec.structs.replace(callback.receipt, pushed_at=now.replace(microsecond=0))
+    return receipt_request(receipt, callback.form.transport, path, signing)
+
+
+def status_request(receipt: Receipt, form: Form, api_key: str, path: str, signing: Signing) -> Request:
+    """A status webhook of the Messages API."""
+    body = msgspec.json.encode(messages.render_status(receipt, form.version) | dict(form.more))
+    if signing.secret is None:
+        return Request(method="POST", path=path, headers=(JSON,), body=body)
+    token = sign_jwt(
+        body,
+        signing.secret,
+        issued_at=int(signing.at.timestamp()),
+        token_id=signing.token_id,
+        api_key=api_key,
+        application_id=form.application_id,
+    )
+    return Request(method="POST", path=path, headers=((b"authorization", f"Bearer {token}".encode()), JSON), body=body)
+
+
+def receipt_request(receipt: Receipt, transport: Transport, path: str, signing: Signing) -> Request:
+    """A delivery receipt of the SMS API, in the account's webhook format."""
+    fields = sms.render_receipt(receipt)
+    if signing.secret is not None:
+        fields |= {"timestamp": str(int(signing.at.timestamp())), "nonce": signing.token_id}
+        fields["sig"] = sign_sig(fields, signing.secret, signing.method)
+    if transport is Transport.GET:
+        return Request(method="GET", path=path, query=urlencode(fields).encode(), headers=(USER_AGENT,))
+    if transport is Transport.POST:
+        return Request(method="POST", path=path, headers=(USER_AGENT, FORM), body=urlencode(fields).encode())
+    return Request(method="POST", path=path, headers=(USER_AGENT, JSON), body=msgspec.json.encode(fields))
 
 
 def now_utc() -> datetime:

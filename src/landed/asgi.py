@@ -1,0 +1,28 @@
+"""HTTP servers inside a process that has more to do than serve."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+
+class Unsignalled(uvicorn.Server):
+    """uvicorn without its own signal handlers: whoever runs it stops its parts in their own order."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_up = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start as uvicorn does, and say when that is done."""
+        await super().startup(sockets)
+        self.is_up.set()

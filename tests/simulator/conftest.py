@@ -1,0 +1,75 @@
+"""A simulation's parts, put together for a test, and a receiver on a port of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import pytest
+
+from landed.simulator.clock import STEPPED
+from landed.simulator.scenario import Scenario
+from landed.simulator.server import simulator_of
+from landed.simulator.wire import Client
+
+NOON = datetime(2026, 8, 1, 12, tzinfo=UTC)
+REAL = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+class Receiver:
+    """Takes HTTP requests on a port of its own, and answers each with the next of these statuses, the last for ever."""
+
+    def __init__(self, answers=(200,)):
+        self.requests = []
+        self.answers = list(answers)
+        self.url = ""
+
+    async def serve(self, reader, writer):
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                length = next(
+                    (int(line[16:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0
+                )
+                self.requests.append(head + await reader.readexactly(length))
+                status = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+                writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode())
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+
+@asynccontextmanager
+async def receiving(*answers):
+    receiver = Receiver(answers or (200,))
+    server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0, limit=1 << 20)
+    receiver.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    yield receiver
+    server.close()
+
+
+@asynccontextmanager
+async def simulating(*answers, **options):
+    """A simulator in stepped time from noon on, and the receiver that all its receipts go to."""
+    async with receiving(*answers) as receiver:
+        usual = {"speed": STEPPED, "began_at": NOON, "status_url": receiver.url, "receipt_url": receiver.url}
+        client = Client()
+        simulator = simulator_of(Scenario(**(usual | options)), client, "", lambda: REAL)
+        try:
+            yield simulator, receiver
+        finally:
+            await simulator.clock.stop()
+            client.close()
+
+
+@pytest.fixture
+def simulation():
+    """Play a coroutine function with a simulator and its receiver: `simulation(play, *answers, **scenario)`."""
+
+    def run(play, *answers, **options):
+        async def playing():
+            async with simulating(*answers, **options) as (simulator, receiver):
+                return await play(simulator, receiver)
+
+        return asyncio.run(asyncio.wait_for(playing(), 120))
+
+    return run
