@@ -342,7 +342,7 @@ def _report(results: Sequence[tuple[Sent, Message | None]], *, show_numbers: boo
     if not wrong:
         typer.echo(
             f"\nEvery one of {len(results)} message ids has the outcome that its receipts imply. (A long text through "
-            "the SMS API has an id for each part.) What arrived is known to the simulator; receipts may say something else."
+            "the SMS API has an id for each part.) What arrived, the simulator knows; receipts may say otherwise."
         )
         return 0
     typer.echo(f"\n{len(wrong)} of {len(results)} messages do not have the outcome that their receipts imply:")
