@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -14,6 +21,7 @@ from landed.simulator.server import simulator_of
 from landed.simulator.wire import Client
 
 NOON = datetime(2026, 8, 1, 12, tzinfo=UTC)
+SECONDS_MAX = 120
 REAL = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
@@ -73,3 +81,56 @@ def simulation():
         return asyncio.run(asyncio.wait_for(playing(), 120))
 
     return run
+
+
+class Landed:
+    """A running `landed serve`: `url` is its public one, `secret` what its receipts are to be signed with."""
+
+    secret = "a signature secret of the tests"
+
+    def __init__(self, directory):
+        self.data = directory / "data"
+        self._directory = directory
+        self._command = [sys.executable, "-m", "landed"]
+        names = {name: value for name, value in os.environ.items() if not name.startswith(("LANDED_", "VONAGE_"))}
+        self._environment = names | {"VONAGE_SIGNATURE_SECRET": self.secret, "LANDED_DATA": str(self.data)}
+        ports = ["--host", "127.0.0.1", "--port", "0", "--private-port", "0", "--print", "none"]
+        said = directory / "said"
+        with said.open("wb") as stderr:
+            self._serving = subprocess.Popen(
+                [*self._command, "serve", *ports], stderr=stderr, env=self._environment, cwd=directory
+            )
+        deadline = time.monotonic() + SECONDS_MAX
+        while not (urls := re.findall(r"(http://127\.0\.0\.1:\d+)/webhooks", said.read_text())):
+            assert time.monotonic() < deadline, said.read_text()
+            time.sleep(0.02)
+        self.url = urls[0]
+
+    def ledger(self):
+        """What became of all requests, once all are folded."""
+        deadline = time.monotonic() + SECONDS_MAX
+        while (ledger := self.ask("doctor")["ledger"])["waiting"]:
+            assert time.monotonic() < deadline, ledger
+        return ledger
+
+    def ask(self, *arguments):
+        run = subprocess.run(
+            [*self._command, *arguments, "--json"],
+            env=self._environment,
+            cwd=self._directory,
+            capture_output=True,
+            check=False,
+        )
+        return json.loads(run.stdout)
+
+    def stop(self):
+        self._serving.send_signal(signal.SIGTERM)
+        self._serving.wait(SECONDS_MAX)
+
+
+@pytest.fixture
+def landed_serves(tmp_path):
+    """A running landed in a directory of its own."""
+    landed = Landed(tmp_path)
+    yield landed
+    landed.stop()

@@ -99,7 +99,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     took_ms: float | None = None
 
 
-class Form(msgspec.Struct, frozen=True, kw_only=True):
+class Form(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How a receipt is written: the API whose form it has, and the kind of it."""
 
     api: Api
@@ -110,7 +110,7 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     more: Mapping[str, object] = {}
 
 
-class Callback(msgspec.Struct, kw_only=True):
+class Callback(msgspec.Struct, kw_only=True, gc=False):
     """One receipt on its way to one address, with all tries that were made; `request` is the last of them."""
 
     number: int
@@ -265,7 +265,9 @@ class Caller:
         return [
             fault
             for fault in self.faults
-            if fault.kind is kind and fault.is_on(now) and self._share("part", callback, fault.id) < fault.part
+            if fault.kind is kind
+            and fault.is_on(now)
+            and (fault.part >= 1 or self._share("part", callback, fault.id) < fault.part)
         ]
 
     def _amount(self, kind: FaultKind, callback: Callback) -> float:

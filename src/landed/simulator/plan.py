@@ -23,14 +23,14 @@ DISORDER_SECONDS = 1.5
 SAYS_NOTHING = frozenset({Word.EXPIRED, Word.UNKNOWN})
 
 
-class SegmentClaim(msgspec.Struct, frozen=True, kw_only=True):
+class SegmentClaim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What is said of one segment."""
 
     word: Word
     occurred_seconds: float
 
 
-class Claim(msgspec.Struct, frozen=True, kw_only=True):
+class Claim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One thing that is said, in seconds after the send: when it comes, and when it says that it happened."""
 
     word: Word
@@ -51,7 +51,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
         return self.word in FINALS - {Word.DELIVERED} - SAYS_NOTHING and bool(self.reason)
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class Plan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A message's truth and what is said of it. Seconds are after the send; None is never."""
 
     claims: tuple[Claim, ...]
@@ -130,20 +130,20 @@ def _joined(said: Sequence[Sequence[Claim]]) -> tuple[list[Claim], bool]:
         return together, False
     until = min(map(_when, known)) + SEGMENTS_SECONDS
     in_time = [final for final in known if final.after_seconds <= until]
-    failed = next((final for final in in_time if final.word is not Word.DELIVERED), None)
+    # Of several that did not arrive, one whose network says why.
+    others = [final for final in in_time if final.word is not Word.DELIVERED]
+    failed = min(others, key=lambda final: final.word in SAYS_NOTHING, default=None)
     is_late = len(in_time) < len(said) and failed is None
-    delivered = failed is None and not is_late
     after = max(map(_when, in_time)) if len(in_time) == len(said) else until
     final = Claim(
-        word=Word.DELIVERED if delivered else Word.REJECTED,
+        word=failed.word if failed else Word.REJECTED if is_late else Word.DELIVERED,
         reason=failed.reason if failed else "",
         after_seconds=after,
         occurred_seconds=max(claim.occurred_seconds for claim in in_time),
         copies=max(claim.copies for claim in in_time),
         segments=tuple(_segment(final, until) for final in finals),
     )
-    read = [claim for claim in said[0] if claim.word is Word.READ and delivered]
-    return [*together, final, *read], is_late
+    return [*together, final], is_late
 
 
 def _segment(final: Claim | None, until: float) -> SegmentClaim:
@@ -201,4 +201,6 @@ def _differs(fate: Fate, claims: Sequence[Claim], arrived: float | None, *, is_l
         return frozenset() if arrived is not None else fate.differs
     if any(claim.says_failed for claim in claims):
         return frozenset() if arrived is None else fate.differs
-    return frozenset({Difference.SEGMENTS}) if is_late else fate.differs or frozenset({Difference.SILENT})
+    if is_late:
+        return frozenset({Difference.SEGMENTS})
+    return fate.differs & {Difference.CARRIER} or frozenset({Difference.SILENT})

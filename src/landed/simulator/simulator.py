@@ -42,7 +42,7 @@ FREE = frozenset({"opted-out"})
 THROTTLED, NO_CREDIT = "1", "9"
 
 
-class Send(msgspec.Struct, frozen=True, kw_only=True):
+class Send(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What an application wants sent, whichever API it asked. `url` is where it wants the receipts of this message.
 
     `version` is the form of the Messages API's webhooks that it asked for. `failover` is what to send when this one
