@@ -140,6 +140,7 @@ class Vonage:
         for stop in reversed(self._stops):
             stop()
         self._run(self._server.stop())
+        self._run(self._loop.shutdown_default_executor())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(STOP_SECONDS)
         self._loop.close()
@@ -237,7 +238,7 @@ def _serve_asgi(app: Any) -> tuple[str, Callable[[], None]]:  # noqa: ANN401
     from landed.asgi import Unsignalled  # noqa: PLC0415
 
     listening = socket.create_server((HOST, 0))
-    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    config = uvicorn.Config(app, interface="asgi3", log_config=None, access_log=False, timeout_graceful_shutdown=1)
     is_up = threading.Event()
     server: list[Unsignalled] = []
 

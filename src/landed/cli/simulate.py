@@ -27,7 +27,6 @@ PORT, TLS_PORT = 4010, 4011
 # Where the tutorials, and `landed serve`, listen.
 STATUS_URL = "http://127.0.0.1:3000/webhooks/message-status"
 RECEIPT_URL = "http://127.0.0.1:3000/webhooks/delivery-receipt"
-PATIENCE_SECONDS = 10.0
 RATE_MAX = 100_000.0
 
 
@@ -64,6 +63,9 @@ Rate = Annotated[
     float | None, typer.Option(help="Drive the receiver with so many receipts a second, and report.", min=0.1)
 ]
 For = Annotated[str, typer.Option("--for", help="How long to do so, such as 60s.", metavar="TIME")]
+Wait = Annotated[
+    str, typer.Option("--wait", help="How long to wait then for what is still to be taken.", metavar="TIME")
+]
 List = Annotated[bool, typer.Option("--list", help="List well-known numbers, fates, faults and networks.")]
 
 
@@ -85,6 +87,7 @@ def simulate(  # noqa: PLR0913 - one argument an option
     env: Env = None,
     rate: Rate = None,
     for_: For = "10s",
+    wait: Wait = "10s",
     list_: List = False,
     json: Json = False,
 ) -> None:
@@ -121,7 +124,7 @@ def simulate(  # noqa: PLR0913 - one argument an option
         raise SettingsError(
             f"--rate is {RATE_MAX:,.0f} receipts a second at most, and does not listen: it takes no --env."
         )
-    raise typer.Exit(_run(_drive(wanted, rate, seconds_of(for_), json=json)))
+    raise typer.Exit(_run(_drive(wanted, rate, (seconds_of(for_), seconds_of(wait)), json=json)))
 
 
 def _with_options(scenario: Scenario, options: Mapping[str, Any]) -> Scenario:
@@ -212,8 +215,8 @@ def _print_try(callback: Callback, attempt: Attempt) -> None:
     )
 
 
-async def _drive(scenario: Scenario, rate: float, seconds: float, *, json: bool) -> int:
-    """Call a receiver at a rate; 0 when it took every receipt."""
+async def _drive(scenario: Scenario, rate: float, times: tuple[float, float], *, json: bool) -> int:
+    """Call a receiver at a rate, for so long and then waiting so long; 0 when it took every receipt."""
     from landed.simulator.load import Load  # noqa: PLC0415
     from landed.simulator.server import simulator_of  # noqa: PLC0415
     from landed.simulator.wire import Client  # noqa: PLC0415
@@ -222,10 +225,10 @@ async def _drive(scenario: Scenario, rate: float, seconds: float, *, json: bool)
     simulator = simulator_of(scenario, client, "")
     if not json:
         typer.echo(
-            f"{rate:,.0f} receipts a second for {seconds:g} s to {scenario.status_url} and "
+            f"{rate:,.0f} receipts a second for {times[0]:g} s to {scenario.status_url} and "
             f"{simulator.account.settings.receipt_url}, signed with {simulator.account.signature_secret}"
         )
-    driving = asyncio.ensure_future(Load(simulator, rate).drive(seconds, PATIENCE_SECONDS, _progress))
+    driving = asyncio.ensure_future(Load(simulator, rate).drive(*times, _progress))
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, driving.cancel)
     try:
         report = await driving

@@ -87,7 +87,7 @@ class Accounts:
     def owned(self, asked: Asked) -> dict[str, object]:
         """The account's numbers."""
         numbers = [number for number in self._account.numbers.values() if _is_wanted(number, asked)]
-        return _page(numbers, asked, [msgspec.to_builtins(number) for number in numbers])
+        return _page(numbers, asked, [_shown(number) for number in numbers])
 
     def for_sale(self, asked: Asked) -> dict[str, object]:
         """Numbers of a country that can be bought."""
@@ -167,6 +167,11 @@ class Accounts:
         delivered = asked.field("delivered").lower() in ("true", "1")
         self._account.conversions.append(Conversion(message_id=message_id, delivered=delivered, at=at))
         return Response("", HTTPStatus.OK)
+
+
+def _shown(number: Number) -> dict[str, object]:
+    shown: dict[str, object] = msgspec.to_builtins(number)
+    return {name: value for name, value in shown.items() if value is not None}
 
 
 def _is_wanted(number: Number, asked: Asked) -> bool:
