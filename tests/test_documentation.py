@@ -44,7 +44,20 @@ def test_every_setting_is_documented_with_its_default_and_meaning(row):
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "serve", "list", "show", "tail", "stats", "reasons", "rebuild", "doctor", "parse", "quarantine"],
+    [
+        "demo",
+        "serve",
+        "list",
+        "show",
+        "tail",
+        "stats",
+        "reasons",
+        "rebuild",
+        "doctor",
+        "parse",
+        "quarantine",
+        "simulate",
+    ],
 )
 def test_every_command_is_in_the_readme(command):
     assert f"landed {command}" in README
@@ -70,7 +83,7 @@ def test_the_readme_s_library_example_runs(capsys):
 def test_documents_that_are_made_from_tables_are_as_the_tables_are(tmp_path):
     subprocess.run([sys.executable, str(ROOT / "tools" / "tables.py"), str(tmp_path)], check=True)
 
-    for name in ("reasons.md", "statuses.md"):
+    for name in ("reasons.md", "statuses.md", "fates.md"):
         assert (tmp_path / name).read_text() == (ROOT / "docs" / name).read_text(), "run `make tables`"
 
 

@@ -1,4 +1,4 @@
-"""Writes `docs/reasons.md` and `docs/statuses.md` from the tables in the program; a test holds that they are alike.
+"""Writes `docs/reasons.md`, `docs/statuses.md` and `docs/fates.md`; a test holds that they are as the tables are.
 
 python tools/tables.py [DIRECTORY]
 """
@@ -12,8 +12,12 @@ from pathlib import Path
 from landed.cli.printing import MOVES, span
 from landed.cli.reasons import LISTS
 from landed.domain.meanings import REASONS
+from landed.domain.networks import country_name, network_of
 from landed.domain.reasons import CODES, WORDS, Source
 from landed.domain.worth import CHANNELS, PLACES, SEVERAL_SEGMENTS, UNKNOWN, WORTH
+from landed.simulator.fates import CARDS, FATES, REFUSED
+from landed.simulator.faults import KINDS
+from landed.simulator.networks import NETWORKS, PRICES
 
 KNOWS = {
     "vonage": "Vonage",
@@ -78,10 +82,45 @@ def statuses() -> Iterator[str]:
     yield from ("", SEVERAL_SEGMENTS)
 
 
+def fates() -> Iterator[str]:
+    """What the simulator has to choose from."""
+    yield "# What the simulator has to choose from"
+    yield ""
+    yield "`landed simulate --list` prints the same. How each is used: [simulate.md](simulate.md)."
+    yield from ("", "## Well-known numbers", "")
+    yield "Of a range that is given to nobody. Each forces one fate, through both APIs and under every seed."
+    yield from ("", "| to | fate | what becomes of the message |", "|---|---|---|")
+    for number, fate in CARDS.items():
+        yield f"| {number} | `{fate}` | {FATES[fate].what} |"
+    yield from ("", "A send to one of these is refused:", "", "| to | status of the SMS API |", "|---|---|")
+    for number, code in REFUSED.items():
+        yield f"| {number} | {code} |"
+    yield from ("", "## Fates", "")
+    yield "Any number can be given one. A name that is a [reason](reasons.md) fails with its code."
+    yield from ("", "| fate | what becomes of the message |", "|---|---|")
+    yield from (f"| `{name}` | {fate.what} |" for name, fate in FATES.items())
+    yield from ("", "## Faults", "", "Each takes `from`, `for` and `part`, too.", "")
+    yield from ("| fault | what happens | option | usually |", "|---|---|---|---|")
+    for kind, told in KINDS.items():
+        yield f"| `{kind}` | {told.does} | {f'`{told.option}`' if told.option else ''} | {told.usual or ''} |"
+    yield from ("", "## Networks", "")
+    yield "Codes are real; how they behave is made up for tests, and says nothing of the operators. Latencies are"
+    yield "medians, prices are EUR for a segment."
+    yield from (
+        "",
+        "| network | country | operator | share of its numbers | latency | price |",
+        "|---|---|---|---|---|---|",
+    )
+    for network in NETWORKS:
+        country, price = country_name(network.country), PRICES[network.country]
+        share, latency = f"{network.share:.0%}", f"{network.latency_seconds:g} s"
+        yield f"| {network.code} | {country} | {network_of(network.code).name} | {share} | {latency} | {price} |"
+
+
 def main() -> None:
-    """Write both."""
+    """Write all of them."""
     directory = Path(sys.argv[1] if len(sys.argv) > 1 else "docs")
-    for name, lines in (("reasons", reasons()), ("statuses", statuses())):
+    for name, lines in (("reasons", reasons()), ("statuses", statuses()), ("fates", fates())):
         (directory / f"{name}.md").write_text("\n".join(lines) + "\n")
 
 

@@ -217,6 +217,7 @@ async def _play(
     typer.echo(
         f"Sending {count} messages through an offline Vonage, whose minutes are seconds here; "
         f"their receipts come to port {parent.port}.\n"
+        "On their way are an outage of 40 seconds, a slow network and a burst.\n"
     )
     for number in range(count):
         ids = await _send(server, sender, *SENDS[number % len(SENDS)])
