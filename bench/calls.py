@@ -84,7 +84,7 @@ async def measure(port: int, calls: int) -> None:
     for name, rounds in figures.items():
         rate, cpu = median(rate for rate, _ in rounds), median(cpu for _, cpu in rounds)
         print(f"  {name:<12}{rate:>10,.0f} calls/s   {cpu:>7.0f} µs of a core each   {rate / usual:>5.1f} of httpx")
-    scenario = Scenario(status_url=url, receipt_url=url, settings=Settings(throughput=None, webhook_format=None))
+    scenario = Scenario(status_url=url, receipt_url=url, settings=Settings(webhook_format=None))
     simulator = simulator_of(scenario, ours, "")
     cpu = time.process_time()
     report = await Load(simulator, RATE).drive(5, 5, lambda _: None)

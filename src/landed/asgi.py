@@ -26,3 +26,11 @@ class Unsignalled(uvicorn.Server):
         """Start as uvicorn does, and say when that is done."""
         await super().startup(sockets)
         self.is_up.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End as uvicorn does, but cut connections on which nothing is asked: with TLS those wait for their end."""
+        for connection in list(self.server_state.connections):
+            cycle = getattr(connection, "cycle", None)
+            if cycle is None or cycle.response_complete:
+                connection.transport.abort()
+        await super().shutdown(sockets)

@@ -185,8 +185,7 @@ def fields_of(callback: ShownCallback) -> Mapping[str, object]:
 
 
 def _scenario(options: Mapping[str, Any]) -> Scenario:
-    """The usual scenario of a test: time is stepped, and nobody is told to wait."""
-    from landed.simulator.account import changed_settings  # noqa: PLC0415
+    """The scenario of a test, in which time is stepped unless it says otherwise."""
     from landed.simulator.clock import STEPPED  # noqa: PLC0415
     from landed.simulator.scenario import load_scenario, speed_of  # noqa: PLC0415
 
@@ -194,8 +193,7 @@ def _scenario(options: Mapping[str, Any]) -> Scenario:
     file = changes.pop("scenario", None)
     scenario = load_scenario(Path(file) if file else None)
     speed = speed_of(changes.pop("speed")) if "speed" in changes else STEPPED if file is None else scenario.speed
-    settings = changed_settings(scenario.settings, {"throughput": None} if file is None else {})
-    return msgspec.structs.replace(scenario, speed=speed, settings=settings, **changes)
+    return msgspec.structs.replace(scenario, speed=speed, **changes)
 
 
 async def _start(scenario: Scenario, directory: Path) -> Server:

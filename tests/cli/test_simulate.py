@@ -228,7 +228,17 @@ def landed_parse(method, path, headers, body, secret):
 def test_what_is_not_taken_is_tried_again_and_reported(landed, receiver):
     receiver.answers = [503] * 20 + [200]
     done = landed(
-        "simulate", "--status-url", receiver.url, "--receipt-url", receiver.url, "--rate", "50", "--for", "1s"
+        "simulate",
+        "--status-url",
+        receiver.url,
+        "--receipt-url",
+        receiver.url,
+        "--rate",
+        "50",
+        "--for",
+        "1s",
+        "--wait",
+        "6s",
     )
     assert done.returncode == 1, done.stdout
     assert re.search(r"calls +\d+, ([1-9]\d*) of them retries", done.stdout)

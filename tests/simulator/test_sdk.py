@@ -88,9 +88,7 @@ def receiver(vonage):
 
 
 def client(vonage, **credentials):
-    options = HttpClientOptions(
-        api_host=vonage.host, rest_host=vonage.host, pool_maxsize=1, max_retries=0, timeout=10
-    )
+    options = HttpClientOptions(api_host=vonage.host, rest_host=vonage.host, pool_maxsize=1, max_retries=0, timeout=10)
     return HttpClient(Auth(**credentials), options)
 
 
@@ -306,9 +304,7 @@ def test_each_part_of_an_sms_has_an_id_a_price_and_receipts_of_its_own(vonage, r
     assert sent.message_count == str(parts) == str(len({each.message_id for each in sent.messages}))
     assert {each.message_price for each in sent.messages} == {"0.03330000"}
     said = sorted((fact.message_id, fact.provider_status) for fact in receiver.receipts(vonage))
-    assert said == sorted(
-        (each.message_id, status) for each in sent.messages for status in ("accepted", "delivered")
-    )
+    assert said == sorted((each.message_id, status) for each in sent.messages for status in ("accepted", "delivered"))
 
 
 def test_an_sms_may_say_where_its_receipts_go(vonage, receiver):
@@ -336,9 +332,7 @@ def test_an_sms_expires_when_its_time_to_live_is_over(vonage, receiver):
 # Who asks, and what is not taken.
 
 
-@pytest.mark.parametrize(
-    "changed", [{"api_secret": "another"}, {"api_key": "another"}], ids=["secret", "key"]
-)
+@pytest.mark.parametrize("changed", [{"api_secret": "another"}, {"api_key": "another"}], ids=["secret", "key"])
 def test_a_wrong_key_or_secret_is_told_in_the_way_of_each_api(vonage, changed):
     wrong = by_account(vonage, **changed)
     with pytest.raises(AuthenticationError):
@@ -355,7 +349,9 @@ def test_a_wrong_key_or_secret_is_told_in_the_way_of_each_api(vonage, changed):
 
 
 def test_an_unknown_application_and_the_key_of_another_are_refused(vonage):
-    other = applications.Application(by_account(vonage)).create_application(applications.ApplicationConfig(name="other"))
+    other = applications.Application(by_account(vonage)).create_application(
+        applications.ApplicationConfig(name="other")
+    )
     for application_id, key in (("no-such-application", vonage.private_key), (None, other.keys.private_key)):
         with pytest.raises(AuthenticationError):
             Messages(by_application(vonage, application_id, key)).send(text())
@@ -448,9 +444,7 @@ def test_an_sms_that_is_not_taken_has_the_status_that_says_why(vonage, options, 
 
 @pytest.mark.parametrize("method", ["md5", "sha1", "sha256", "sha512"])
 def test_the_sdk_signs_parameters_that_it_then_does_not_send_so_its_signed_sms_are_refused(vonage, method):
-    signing = client(
-        vonage, api_key=vonage.api_key, signature_secret=vonage.signature_secret, signature_method=method
-    )
+    signing = client(vonage, api_key=vonage.api_key, signature_secret=vonage.signature_secret, signature_method=method)
     with pytest.raises(SmsError, match="error code 14:"):
         Sms(signing).send(sms())
     # Those that are None are in its signature, and not in its form; without them the signature holds.

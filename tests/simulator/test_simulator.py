@@ -113,7 +113,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(simulation)
         await simulator.clock.settle()
         return [re.sub(rb"host: \S+", b"host: receiver", request) for request in receiver.requests]
 
-    options = {"settings": Settings(webhook_format=None, throughput=None), "seed": 7}
+    options = {"settings": Settings(webhook_format=None), "seed": 7}
     first = simulation(play, **options)
     assert len(first) > 100
     assert simulation(play, **options) == first

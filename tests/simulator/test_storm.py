@@ -9,7 +9,6 @@ from datetime import timedelta
 from itertools import accumulate, chain, repeat
 
 from landed.domain.receipt import Api
-from landed.simulator.account import Settings
 from landed.simulator.clock import STEPPED
 from landed.simulator.faults import wanted_of
 from landed.simulator.scenario import Scenario
@@ -44,7 +43,6 @@ async def storm(landed):
         status_url=f"{landed.url}/webhooks/message-status",
         signature_secret=landed.secret,
         balance=1_000_000,
-        settings=Settings(throughput=None),
         faults=(wanted_of(f"outage,for={OUTAGE_SECONDS}s"),),
     )
     simulator = simulator_of(scenario, client, "")

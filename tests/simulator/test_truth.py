@@ -50,7 +50,7 @@ async def play(landed):
         receipt_url=f"{landed.url}/webhooks/delivery-receipt",
         signature_secret=landed.secret,
         balance=1_000_000,
-        settings=Settings(throughput=None, webhook_format=None),
+        settings=Settings(webhook_format=None),
     )
     simulator = simulator_of(scenario, client, "")
     for send in sends(simulator.dice, simulator.account.application.id):

@@ -195,7 +195,7 @@ async def _vonage(port: int, directory: Path) -> AsyncIterator[tuple[Server, htt
         speed=SPEED,
         status_url=f"http://{HOST}:{port}/webhooks/message-status",
         receipt_url=f"http://{HOST}:{port}/webhooks/delivery-receipt",
-        settings=AccountSettings(webhook_format=None, throughput=None),
+        settings=AccountSettings(webhook_format=None, throughput=0),
         api_key=API_KEY,
         signature_secret=SIGNATURE_SECRET,
         faults=tuple(map(wanted_of, FAULTS)),

@@ -48,7 +48,8 @@ class Settings(msgspec.Struct, kw_only=True):
 
     `sms_setting` of None lets each API answer in its own form; `webhook_format` of None takes each in turn.
     `signature_method` of None signs as Vonage does by itself, and takes sends signed by any method. `throughput` is
-    requests a second, None any number. `takes_misspelt_urls` is whether `drCallbackUrl` is as good as `drCallBackUrl`.
+    sends a second: 0 is any number, and so is None where time is stepped; elsewhere None is THROUGHPUT.
+    `takes_misspelt_urls` is whether `drCallbackUrl` is as good as `drCallBackUrl`.
     """
 
     receipt_url: str = ""
@@ -57,7 +58,7 @@ class Settings(msgspec.Struct, kw_only=True):
     webhook_format: Transport | None = Transport.POST_JSON
     signs_receipts: bool = True
     signature_method: str | None = None
-    throughput: int | None = THROUGHPUT
+    throughput: int | None = None
     takes_misspelt_urls: bool = True
     takes_conversions: bool = True
 

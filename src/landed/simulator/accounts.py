@@ -19,7 +19,7 @@ from starlette.responses import Response
 from landed.domain.networks import calling_code
 from landed.domain.numbers import normal_number
 from landed.errors import SurroundingsError
-from landed.simulator.account import Conversion, Number
+from landed.simulator.account import THROUGHPUT, Conversion, Number
 from landed.simulator.callbacks import Sender
 from landed.simulator.credentials import Unauthorized, check_parameters
 from landed.simulator.endpoints import BAD_REQUEST, METHOD_FAILURE, Asked, Refusal, asked_of
@@ -58,7 +58,7 @@ class Accounts:
         for name, url in wanted.items():
             if url is not None:
                 setattr(settings, name, url)
-        rate = settings.throughput or 0
+        rate = settings.throughput or THROUGHPUT
         return {
             "mo-callback-url": settings.inbound_url,
             "dr-callback-url": settings.receipt_url,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -59,6 +60,8 @@ _WAITS: Mapping[Api, tuple[timedelta, ...]] = {
 }
 # Copies of one call come so far apart.
 COPY_SECONDS = 7.0
+# Of so many messages, and calls, it is known what became of them; the oldest are forgotten.
+KEPT_MAX = 1_000_000
 SKEW_SECONDS = 3_600.0
 USER_AGENT = (b"user-agent", b"Nexmo/MessagingHUB/v1.0")
 JSON = (b"content-type", b"application/json")
@@ -160,7 +163,7 @@ class Caller:
     def __init__(
         self, sender: Sender, clock: Clock, account: Account, dice: Dice, real_now: Callable[[], datetime]
     ) -> None:
-        self.callbacks: list[Callback] = []
+        self.callbacks: deque[Callback] = deque(maxlen=KEPT_MAX)
         # Whether calls are kept when they are over; a load of millions would not fit.
         self.keeps = True
         self.faults: list[Fault] = []

@@ -49,6 +49,15 @@ TYPES: Mapping[str, frozenset[str]] = {
     "messenger": frozenset({"text", "image", "audio", "video", "file"}),
     "viber_service": frozenset({"text", "image", "video", "file"}),
 }
+# Characters of a text; the SMS channel's as Vonage's SDKs have it, its specification says 1,000.
+TEXT_CHARACTERS: Mapping[str, int] = {
+    "sms": TEXT_CHARACTERS_MAX,
+    "mms": TEXT_CHARACTERS_MAX,
+    "rcs": 3_072,
+    "whatsapp": 4_096,
+    "messenger": 640,
+    "viber_service": 1_000,
+}
 WITH_URL = frozenset({"image", "vcard", "audio", "video", "file"})
 # Seconds; where the channel has a time to live of its own, it stands in the channel's own object.
 TTL_SECONDS: Mapping[str, range] = {
@@ -233,7 +242,7 @@ def _checked(fields: Fields, usual: str, application_id: str | None, failover: t
     if not isinstance(kind, str) or kind not in TYPES[channel]:
         kinds = ", ".join(sorted(TYPES[channel]))
         raise Invalid("type", f"A message by {channel} is one of {kinds}.", "message_type")
-    text = _content(fields, kind)
+    text = _content(fields, channel, kind)
     client_ref = fields.get("client_ref")
     if client_ref is not None and not (isinstance(client_ref, str) and len(client_ref) <= CLIENT_REF_CHARACTERS_MAX):
         raise Invalid("client_ref", f"A client reference has {CLIENT_REF_CHARACTERS_MAX} characters at most.")
@@ -256,11 +265,12 @@ def _checked(fields: Fields, usual: str, application_id: str | None, failover: t
     )
 
 
-def _content(fields: Fields, kind: str) -> str:
+def _content(fields: Fields, channel: str, kind: str) -> str:
     content = fields.get(kind)
     if kind == "text":
-        if not isinstance(content, str) or not 1 <= len(content) <= TEXT_CHARACTERS_MAX:
-            raise Invalid("content", "The text is missing, or too long.", "text")
+        most = TEXT_CHARACTERS[channel]
+        if not isinstance(content, str) or not 1 <= len(content) <= most:
+            raise Invalid("content", f"A text by {channel} has 1 to {most} characters.", "text")
         return content
     if not content:
         raise Invalid("content", f"A message of the type {kind} has its content there.", kind, "is required.")

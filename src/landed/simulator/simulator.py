@@ -18,8 +18,8 @@ from landed.domain.lifecycle import status_of
 from landed.domain.meanings import REASONS
 from landed.domain.numbers import normal_number
 from landed.domain.receipt import Api, Receipt, Segment, Workflow
-from landed.simulator.account import Account, SmsSetting, Transport
-from landed.simulator.callbacks import COPY_SECONDS, Callback, Caller, Form
+from landed.simulator.account import THROUGHPUT, Account, SmsSetting, Transport
+from landed.simulator.callbacks import COPY_SECONDS, KEPT_MAX, Callback, Caller, Form
 from landed.simulator.clock import Clock
 from landed.simulator.dice import Dice
 from landed.simulator.fates import CARDS, FATES, REFUSED, WORDS, Word, code_of, fate_named
@@ -202,19 +202,21 @@ class Simulator:
         if send.to in REFUSED:
             raise Refused(REFUSED[send.to], wait_ms=1_000)
         throughput = self.account.settings.throughput
-        if throughput is not None:
+        if throughput is None:
+            throughput = 0 if self.clock.is_stepped else THROUGHPUT
+        if throughput:
             now, second = self.clock.now(), timedelta(seconds=1)
             while self._recent and now - self._recent[0] >= second:
                 self._recent.popleft()
             if len(self._recent) >= throughput:
                 raise Refused(THROTTLED, wait_ms=1 + (self._recent[0] + second - now) // timedelta(milliseconds=1))
             self._recent.append(now)
-        if self.account.balance < self._price(send, 1):
+        if self.account.balance < self._price(send, _segments(send)):
             raise Refused(NO_CREDIT)
 
     def plan(self, send: Send, workflow: Workflow | None = None) -> list[Message]:
         """The messages of a send with all that is to become of them; nothing is done yet."""
-        of = len(segments_of(send.text, send.encoding)) if send.channel == "sms" else 1
+        of = _segments(send)
         parts = [[number] for number in range(of)] if send.api is Api.SMS else [list(range(of))]
         return [self._planned(send, numbers, of, workflow) for numbers in parts]
 
@@ -223,6 +225,8 @@ class Simulator:
         for message in sent:
             self.account.balance -= message.price
             self.messages[message.message_id] = message
+            if len(self.messages) > KEPT_MAX:
+                del self.messages[next(iter(self.messages))]
             for claim in message.plan.claims:
                 self._later(message, claim)
         return sent
@@ -331,6 +335,10 @@ class Simulator:
         channel = message.send.channel
         when = Word.DELIVERED if channel in PAID_WHEN_DELIVERED else Word.ACCEPTED
         return message.price if word is when and channel != "rcs" else None
+
+
+def _segments(send: Send) -> int:
+    return len(segments_of(send.text, send.encoding)) if send.channel == "sms" else 1
 
 
 def _whole(moment: datetime) -> datetime:
