@@ -15,7 +15,7 @@ from landed.domain.meanings import REASONS
 from landed.domain.networks import country_name, network_of
 from landed.domain.reasons import CODES, WORDS, Source
 from landed.domain.worth import CHANNELS, PLACES, SEVERAL_SEGMENTS, UNKNOWN, WORTH
-from landed.simulator.fates import CARDS, FATES, REFUSED
+from landed.simulator.fates import CARDS, FATES, LAST_PART_REFUSED, REFUSED
 from landed.simulator.faults import KINDS
 from landed.simulator.networks import NETWORKS, PRICES
 
@@ -95,6 +95,7 @@ def fates() -> Iterator[str]:
     yield from ("", "A send to one of these is refused:", "", "| to | status of the SMS API |", "|---|---|")
     for number, code in REFUSED.items():
         yield f"| {number} | {code} |"
+    yield from ("", f"Of a long text through the SMS API to {LAST_PART_REFUSED}, all parts are taken but the last.")
     yield from ("", "## Fates", "")
     yield "Any number can be given one. A name that is a [reason](reasons.md) fails with its code."
     yield from ("", "| fate | what becomes of the message |", "|---|---|")

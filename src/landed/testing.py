@@ -233,9 +233,10 @@ def _serve_wsgi(app: Any) -> tuple[str, Callable[[], None]]:  # noqa: ANN401
 def _serve_asgi(app: Any) -> tuple[str, Callable[[], None]]:  # noqa: ANN401
     import uvicorn  # noqa: PLC0415
 
-    from landed.asgi import Unsignalled  # noqa: PLC0415
+    from landed.asgi import Unsignalled, at_once  # noqa: PLC0415
 
     listening = socket.create_server((HOST, 0))
+    at_once(listening)
     config = uvicorn.Config(app, interface="asgi3", log_config=None, access_log=False, timeout_graceful_shutdown=1)
     is_up = threading.Event()
     server: list[Unsignalled] = []

@@ -139,7 +139,9 @@ class Account(msgspec.Struct, kw_only=True):
 
     @property
     def application(self) -> Application:
-        """The first application."""
+        """The first application. SettingsError when all were deleted."""
+        if not self.applications:
+            raise SettingsError("The account has no application left; create one, or start anew.")
         return next(iter(self.applications.values()))
 
 

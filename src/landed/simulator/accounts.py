@@ -163,10 +163,14 @@ class Accounts:
             return Response("Invalid parameters: message-id and delivered", METHOD_FAILURE)
         at = None
         with suppress(ValueError):
-            at = datetime.fromisoformat(asked.field("timestamp")).replace(tzinfo=UTC)
+            at = _utc(datetime.fromisoformat(asked.field("timestamp")))
         delivered = asked.field("delivered").lower() in ("true", "1")
         self._account.conversions.append(Conversion(message_id=message_id, delivered=delivered, at=at))
         return Response("", HTTPStatus.OK)
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _shown(number: Number) -> dict[str, object]:
@@ -193,5 +197,5 @@ def _is_wanted(number: Number, asked: Asked) -> bool:
 
 
 def _page(numbers: Sequence[Number], asked: Asked, shown: Sequence[object]) -> dict[str, object]:
-    size, index = asked.number("size", 10, PAGE_MAX), asked.number("index", 1)
+    size, index = asked.number("size", 10, most=PAGE_MAX), asked.number("index", 1)
     return {"count": len(numbers), "numbers": list(shown[(index - 1) * size : index * size])} if numbers else {}

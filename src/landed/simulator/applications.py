@@ -18,6 +18,7 @@ from landed.simulator.endpoints import BAD_REQUEST, Asked, Refusal
 from landed.simulator.wire import target_of
 
 PAGE_MAX = 100
+VERSIONS = ("v1", "v0.1")
 
 
 class Applications:
@@ -30,7 +31,7 @@ class Applications:
 
     def page(self, asked: Asked) -> dict[str, object]:
         """A page of the account's applications."""
-        size, page = asked.number("page_size", 10, PAGE_MAX), asked.number("page", 1)
+        size, page = asked.number("page_size", 10, most=PAGE_MAX), asked.number("page", 1)
         applications = list(self._account.applications.values())
         pages = max(1, -(-len(applications) // size))
         there = f"/v2/applications?page_size={size}&page="
@@ -87,7 +88,7 @@ class Applications:
         capabilities, privacy = wanted.get("capabilities") or {}, wanted.get("privacy") or {"improve_ai": False}
         if not isinstance(capabilities, dict) or not isinstance(privacy, dict) or not isinstance(keys, dict):
             raise Refusal(BAD_REQUEST, "Bad Request", "Capabilities, keys and privacy are objects.")
-        _check_webhooks(capabilities)
+        _check_messages(capabilities)
         private_key, public_key = None, keys.get("public_key")
         if public_key is None and before is not None:
             public_key = before.public_key
@@ -112,9 +113,11 @@ def _shown(application: Application) -> dict[str, object]:
     }
 
 
-def _check_webhooks(capabilities: Mapping[str, object]) -> None:
-    """Those of the Messages API are posted to, nothing else."""
+def _check_messages(capabilities: Mapping[str, object]) -> None:
+    """The Messages API has two versions, and its webhooks are posted to, nothing else."""
     messages = capabilities.get("messages")
+    if isinstance(messages, dict) and messages.get("version", "v1") not in VERSIONS:
+        raise Refusal(BAD_REQUEST, "Bad Request", "The version is v1 or v0.1.", "messages.version")
     webhooks = messages.get("webhooks") if isinstance(messages, dict) else None
     for name, webhook in (webhooks or {}).items() if isinstance(webhooks, dict) else ():
         address = webhook.get("address") if isinstance(webhook, dict) else None

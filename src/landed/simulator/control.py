@@ -18,7 +18,8 @@ from starlette.routing import Route
 from landed.domain.receipt import Api
 from landed.errors import SettingsError
 from landed.simulator.account import changed_settings
-from landed.simulator.callbacks import Callback
+from landed.simulator.callbacks import KEPT_MAX, Callback
+from landed.simulator.endpoints import whole
 from landed.simulator.fates import CARDS, FATES, REFUSED
 from landed.simulator.faults import KINDS, Fault, seconds_of, wanted
 from landed.simulator.networks import Network
@@ -277,9 +278,9 @@ def _shown_network(network: Network) -> object:
 
 def _page(request: Request, found: list, show: Callable) -> Response:  # type: ignore[type-arg]
     texts = (request.query_params.get("offset", "0"), request.query_params.get("limit", str(PAGE)))
-    if not all(text.isascii() and text.isdecimal() for text in texts) or not 0 < int(texts[1]) <= PAGE_MAX:
+    offset, limit = (whole(text, most) for text, most in zip(texts, (KEPT_MAX, PAGE_MAX), strict=True))
+    if offset is None or not limit:
         raise SettingsError(f"offset and limit are whole numbers, the limit from 1 to {PAGE_MAX}.")
-    offset, limit = map(int, texts)
     return _answer({"total": len(found), "items": [show(each) for each in found[offset : offset + limit]]})
 
 

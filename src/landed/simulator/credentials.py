@@ -7,7 +7,6 @@ the parameters. https://developer.vonage.com/en/getting-started/concepts/authent
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 import time
 from collections.abc import Mapping
@@ -95,7 +94,7 @@ def check_basic(authorization: str | None, account: Account) -> None:
     scheme, _, encoded = (authorization or "").partition(" ")
     try:
         decoded = base64.b64decode(encoded, validate=True).decode()
-    except (binascii.Error, UnicodeError) as error:
+    except ValueError as error:
         raise Unauthorized from error
     key, _, secret = decoded.partition(":")
     if scheme.lower() != "basic" or not _is_account(key, secret, account):

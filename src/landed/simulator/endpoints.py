@@ -32,12 +32,18 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         """A parameter, empty when it is not there."""
         return self.fields.get(name, "")
 
-    def number(self, name: str, usual: int, most: int = 1_000_000) -> int:
+    def number(self, name: str, usual: int, least: int = 1, most: int = 1_000_000) -> int:
         """A parameter that is a whole number."""
-        text = self.fields.get(name, str(usual))
-        if not (text.isascii() and text.isdecimal()) or not int(text) <= most:
-            raise Refusal(BAD_REQUEST, "Bad Request", f"{name} is a number, at most {most}.", name)
-        return int(text)
+        number = whole(self.fields.get(name, str(usual)), most)
+        if number is None or number < least:
+            raise Refusal(BAD_REQUEST, "Bad Request", f"{name} is a number from {least} to {most}.", name)
+        return number
+
+
+def whole(text: str, most: int) -> int | None:
+    """A whole number of at most so much; None for anything else, however long."""
+    is_number = text.isascii() and text.isdecimal() and len(text.lstrip("0")) <= len(str(most))
+    return int(text) if is_number and int(text) <= most else None
 
 
 class Told(NamedTuple):

@@ -289,5 +289,7 @@ CARDS: Mapping[str, str] = {
     if reason in FATES and code == code_of(Api.SMS, reason) and code != "0"
 }
 
+# To whom a long text through the SMS API is taken but for its last part.
+LAST_PART_REFUSED = "447700900799"
 # Whom a send to is refused, with the status of the SMS API that the last two digits say.
 REFUSED: Mapping[str, str] = {f"4477009007{int(code):02}": code for code in SMS_SEND_CODES if code != "0"}

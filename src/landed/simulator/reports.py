@@ -42,9 +42,12 @@ class Reports:
             raise Refusal(HTTPStatus.FORBIDDEN, "Forbidden", "The account_id is not the account's key.")
         api = Api.SMS if product == "SMS" else Api.MESSAGES
         found, missing = self._reported(api, direction, asked)
+        with_text = asked.field("include_message").lower() == "true"
+        records = [self._record(message, with_text=with_text) for message in found]
         status = asked.fields.get("status")
-        records = [record for record in map(self._record, found) if status is None or record["status"] == status]
-        at = asked.number("cursor", 0)
+        if status is not None and "id" not in asked.fields:
+            records = [record for record in records if record["status"] == status]
+        at = asked.number("cursor", 0, least=0)
         links = {"self": {"href": asked.url}}
         if len(records) > at + RECORDS_MAX:
             links["next"] = {"href": str(URL(asked.url).include_query_params(cursor=at + RECORDS_MAX))}
@@ -81,12 +84,12 @@ class Reports:
         ]
         return sent, []
 
-    def _record(self, message: Message) -> dict[str, str]:
-        said = message.said[-1] if message.said else None
+    def _record(self, message: Message, *, with_text: bool) -> dict[str, str]:
+        finals = [each for each in message.said if each.provider_status not in NOT_FINAL]
+        said = next(reversed(finals or message.said), None)
         country = country_of_number(message.send.to) or ""
         network = network_of(message.network.code)
-        final = said is not None and said.provider_status not in NOT_FINAL
-        at = said.occurred_at if final and said is not None else None
+        at = finals[-1].occurred_at if finals else None
         record = {
             "account_id": self._account.api_key,
             "message_id": message.message_id,
@@ -105,6 +108,7 @@ class Reports:
             "error_code": said.code if said is not None else None,
             "currency": CURRENCY,
             "total_price": f"{message.price:.8f}",
+            "message_body": message.send.text if with_text else None,
         }
         return {name: value for name, value in record.items() if value is not None}
 

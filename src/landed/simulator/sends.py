@@ -24,14 +24,18 @@ from landed.domain.reasons import SMS_SEND_CODES
 from landed.domain.receipt import Api
 from landed.errors import SurroundingsError
 from landed.simulator.credentials import Unauthorized, application_of, check_parameters
-from landed.simulator.simulator import NO_CREDIT, THROTTLED, Message, Refused, Send, Simulator
+from landed.simulator.endpoints import whole
+from landed.simulator.simulator import NO_CREDIT, THROTTLED, Message, Refused, Send, Simulator, segments_in
 from landed.simulator.wire import target_of
 from landed.vonage.messages import CHANNELS_OF_V01, Version
 from landed.vonage.text import Encoding
 
 Fields = Mapping[str, object]
 
-NUMBER = re.compile(r"[1-9]\d{6,14}")
+NUMBER = re.compile(r"[1-9][0-9]{6,14}")
+HEXADECIMAL = re.compile(r"(?:[0-9A-Fa-f]{2})*")
+# https://developer.vonage.com/en/messages/concepts/whatsapp: an id in the place of a number.
+WHATSAPP_ID = re.compile(r"[A-Z]{2}\.[0-9A-Za-z.]{1,60}")
 CLIENT_REF_CHARACTERS_MAX = 100
 ID_CHARACTERS_MAX = 50
 TEXT_CHARACTERS_MAX = 3_200
@@ -101,6 +105,10 @@ REFUSALS: Mapping[str, str] = {
 }  # fmt: skip
 
 
+# With what the last part of a text is refused, to the one number of which it is.
+PART_REFUSED = "5"
+
+
 class Invalid(Exception):
     """A send of the Messages API that it does not take: which problem, and what is wrong with which field."""
 
@@ -141,8 +149,8 @@ class Sends:
             status = HTTPStatus.BAD_REQUEST if version == "v0.1" else None
             return self._problem(invalid.problem, invalid.detail, invalid.invalid, status=status)
         except Refused as refused:
-            reason = REASONS[SMS_SEND_CODES[refused.code]]
-            return self._problem(REFUSALS.get(refused.code, "content"), reason.meaning, wait_ms=refused.wait_ms)
+            problem = REFUSALS.get(refused.code, "content")
+            return self._problem(problem, _meaning(refused.code), wait_ms=refused.wait_ms)
         answer = {"message_uuid": sent[0].message_id}
         if sent[0].workflow is not None:
             answer["workflow_id"] = sent[0].workflow.workflow_id
@@ -166,15 +174,18 @@ class Sends:
             check_parameters(fields, request.headers.get("authorization"), self._simulator.account)
             sent = self._simulator.take(_sms(fields))
         except Unauthorized as unauthorized:
-            return _refusal(unauthorized.code, REASONS[SMS_SEND_CODES[unauthorized.code]].meaning)
+            return _refusal(unauthorized.code, _meaning(unauthorized.code))
         except NotTaken as not_taken:
             return _refusal(not_taken.code, not_taken.text)
         except Refused as refused:
-            text = REASONS[SMS_SEND_CODES[refused.code]].meaning
+            text = _meaning(refused.code)
             if refused.code == THROTTLED:
                 text = f"Throughput Rate Exceeded - please wait [ {refused.wait_ms} ] and retry"
             return _refusal(refused.code, text)
         entries = [self._entry(message, fields.get("account-ref")) for message in sent]
+        # Some of a text's parts may be taken, and others not.
+        missing = segments_in(sent[0].send) - len(sent)
+        entries += [{"status": PART_REFUSED, "error-text": _meaning(PART_REFUSED)}] * missing
         return JSONResponse({"message-count": str(len(entries)), "messages": entries})
 
     def _entry(self, message: Message, account_ref: str | None) -> dict[str, str]:
@@ -191,12 +202,12 @@ class Sends:
         return {name: value for name, value in entry.items() if value is not None}
 
     def _send(self, fields: Fields, version: Version, application_id: str | None) -> Send:
-        failover = fields.get("failover", [])
-        if not isinstance(failover, list):
+        failover = fields.get("failover") or []
+        if not isinstance(failover, list) or not all(isinstance(each, dict) for each in failover):
             raise Invalid("content", "A failover is a list of messages.", "failover")
         application = self._simulator.account.applications.get(application_id or "")
         usual = version if version == "v0.1" or application is None else application.version or version
-        following = [self._send(each, version, application_id) for each in failover if isinstance(each, dict)]
+        following = [self._send(each, version, application_id) for each in failover]
         return _checked(fields, usual, application_id, tuple(following))
 
     def _problem(
@@ -234,7 +245,10 @@ def _checked(fields: Fields, usual: str, application_id: str | None, failover: t
     if not isinstance(channel, str) or channel not in TYPES:
         raise Invalid("channel", f"The channel is one of {', '.join(TYPES)}.", "channel")
     to, sender = fields.get("to"), fields.get("from")
-    is_id = channel == "messenger" and isinstance(to, str) and 1 <= len(to) <= ID_CHARACTERS_MAX
+    is_id = isinstance(to, str) and (
+        (channel == "messenger" and 1 <= len(to) <= ID_CHARACTERS_MAX)
+        or (channel == "whatsapp" and WHATSAPP_ID.fullmatch(to) is not None)
+    )
     if not is_id and not (isinstance(to, str) and NUMBER.fullmatch(to)):
         raise Invalid("recipient", "The recipient is a number of 7 to 15 digits, with its country code.", "to")
     if not isinstance(sender, str) or not 1 <= len(sender) <= ID_CHARACTERS_MAX:
@@ -246,7 +260,7 @@ def _checked(fields: Fields, usual: str, application_id: str | None, failover: t
     client_ref = fields.get("client_ref")
     if client_ref is not None and not (isinstance(client_ref, str) and len(client_ref) <= CLIENT_REF_CHARACTERS_MAX):
         raise Invalid("client_ref", f"A client reference has {CLIENT_REF_CHARACTERS_MAX} characters at most.")
-    version = VERSIONS.get(str(fields.get("webhook_version", usual)))
+    version = VERSIONS.get(str(fields.get("webhook_version") or usual))
     if version is None:
         raise Invalid("content", "The version of webhooks is v1 or v0.1.", "webhook_version")
     return Send(
@@ -281,8 +295,8 @@ def _content(fields: Fields, channel: str, kind: str) -> str:
 
 def _encoding(fields: Fields) -> Encoding | None:
     options = fields.get("sms")
-    wanted = options.get("encoding_type", "auto") if isinstance(options, dict) else "auto"
-    if wanted == "auto":
+    wanted = options.get("encoding_type") if isinstance(options, dict) else None
+    if wanted is None or wanted == "auto":
         return None
     with suppress(ValueError):
         return Encoding(str(wanted))
@@ -340,8 +354,8 @@ def _sms(fields: Mapping[str, str]) -> Send:
         raise NotTaken("3", "The recipient is a number of 7 to 15 digits, with its country code.")
     if kind not in ("text", "binary", "unicode"):
         raise NotTaken("3", "The type is text, binary or unicode.")
-    ttl = fields.get("ttl")
-    if ttl and not (ttl.isdecimal() and int(ttl) in SMS_TTL_MS):
+    ttl = whole(fields["ttl"], SMS_TTL_MS[-1]) if fields.get("ttl") else None
+    if fields.get("ttl") and ttl not in SMS_TTL_MS:
         raise NotTaken("3", "The time to live is 20000 to 604800000 milliseconds.")
     if len(fields.get("client-ref") or "") > CLIENT_REF_CHARACTERS_MAX:
         raise NotTaken("3", f"A client reference has {CLIENT_REF_CHARACTERS_MAX} characters at most.")
@@ -352,7 +366,7 @@ def _sms(fields: Mapping[str, str]) -> Send:
         text=_sms_text(fields, kind),
         encoding=Encoding.UCS2 if kind == "unicode" else None if kind == "binary" else Encoding.GSM,
         client_ref=fields.get("client-ref") or None,
-        ttl_seconds=int(ttl) / 1_000 if ttl else None,
+        ttl_seconds=ttl / 1_000 if ttl else None,
         url=_callback(fields.get("callback")),
         wants_receipts=(fields.get("status-report-req") or "true").lower() not in ("false", "0"),
     )
@@ -360,6 +374,8 @@ def _sms(fields: Mapping[str, str]) -> Send:
 
 def _sms_text(fields: Mapping[str, str], kind: str) -> str:
     if kind == "binary":
+        if not HEXADECIMAL.fullmatch(fields["body"] + fields.get("udh", "")):
+            raise NotTaken("3", "A body and its header are octets in hexadecimal.")
         octets = len(fields["body"] + fields.get("udh", "")) // 2
         if octets > BINARY_OCTETS_MAX:
             raise NotTaken("12", f"The body with its header has {octets} octets, and {BINARY_OCTETS_MAX} at most.")
@@ -377,6 +393,10 @@ def _callback(url: str | None) -> str | None:
             target_of(url)
             return url
     raise NotTaken("23", f"The callback is a URL of {CALLBACK_CHARACTERS_MAX} characters at most.")
+
+
+def _meaning(code: str) -> str:
+    return REASONS[SMS_SEND_CODES[code]].meaning
 
 
 def _refusal(code: str, text: str) -> Response:

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import uvicorn
 
-from landed.asgi import Unsignalled
+from landed.asgi import Unsignalled, at_once
 from landed.simulator.account import Account
 from landed.simulator.app import create_app
 from landed.simulator.callbacks import Caller, now_utc
@@ -71,6 +71,7 @@ class Server:
         certificate = await asyncio.to_thread(self._keys.certificate)
         certificate.configure_cert(context)
         for sock, tls in ((listening, None), (listening_tls, context)):
+            at_once(sock)
             config = uvicorn.Config(
                 app,
                 log_config=None,

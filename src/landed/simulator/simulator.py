@@ -22,7 +22,7 @@ from landed.simulator.account import THROUGHPUT, Account, SmsSetting, Transport
 from landed.simulator.callbacks import COPY_SECONDS, KEPT_MAX, Callback, Caller, Form
 from landed.simulator.clock import Clock
 from landed.simulator.dice import Dice
-from landed.simulator.fates import CARDS, FATES, REFUSED, WORDS, Word, code_of, fate_named
+from landed.simulator.fates import CARDS, FATES, LAST_PART_REFUSED, REFUSED, WORDS, Word, code_of, fate_named
 from landed.simulator.networks import CHANNELS, WITH_NETWORK, Network, Networks, price_of
 from landed.simulator.plan import Claim, Part, Plan, Traits, plan_of
 from landed.vonage.messages import Version
@@ -62,6 +62,11 @@ class Send(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     wants_receipts: bool = True
     application_id: str | None = None
     failover: tuple[Send, ...] = ()
+
+
+def segments_in(send: Send) -> int:
+    """Of how many segments a send is."""
+    return len(segments_of(send.text, send.encoding)) if send.channel == "sms" else 1
 
 
 class Message(msgspec.Struct, kw_only=True, gc=False):
@@ -211,17 +216,19 @@ class Simulator:
             if len(self._recent) >= throughput:
                 raise Refused(THROTTLED, wait_ms=1 + (self._recent[0] + second - now) // timedelta(milliseconds=1))
             self._recent.append(now)
-        if self.account.balance < self._price(send, _segments(send)):
+        if self.account.balance < self._price(send, segments_in(send)):
             raise Refused(NO_CREDIT)
 
     def plan(self, send: Send, workflow: Workflow | None = None) -> list[Message]:
         """The messages of a send with all that is to become of them; nothing is done yet."""
-        of = _segments(send)
+        of = segments_in(send)
         parts = [[number] for number in range(of)] if send.api is Api.SMS else [list(range(of))]
         return [self._planned(send, numbers, of, workflow) for numbers in parts]
 
     def _sent(self, send: Send, workflow: Workflow | None) -> list[Message]:
         sent = self.plan(send, workflow)
+        if send.to == LAST_PART_REFUSED and len(sent) > 1:
+            sent.pop()
         for message in sent:
             self.account.balance -= message.price
             self.messages[message.message_id] = message
@@ -335,10 +342,6 @@ class Simulator:
         channel = message.send.channel
         when = Word.DELIVERED if channel in PAID_WHEN_DELIVERED else Word.ACCEPTED
         return message.price if word is when and channel != "rcs" else None
-
-
-def _segments(send: Send) -> int:
-    return len(segments_of(send.text, send.encoding)) if send.channel == "sms" else 1
 
 
 def _whole(moment: datetime) -> datetime:
