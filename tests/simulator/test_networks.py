@@ -11,7 +11,6 @@ import pytest
 
 from landed.domain import networks as domain
 from landed.domain.receipt import Api
-from landed.simulator.account import Settings
 from landed.simulator.dice import Dice
 from landed.simulator.fates import CARDS, FATES
 from landed.simulator.networks import (
@@ -186,7 +185,7 @@ def test_in_the_philippines_much_ends_as_expired_whether_or_not_it_arrived(simul
             for message in simulator.messages.values()
         )
 
-    ended = simulation(play, settings=Settings(throughput=None))
+    ended = simulation(play)
     assert min(ended["expired", True], ended["expired", False], ended["delivered", False]) > 0
 
 

@@ -153,7 +153,7 @@ WRONG = {
     "webhook format": ("[account]\nwebhook_format = 'PUT'", "PUT"),
     "sms setting": ("[account]\nsms_setting = 'both'", "both"),
     "throughput": ("[account]\nthroughput = 'fast'", "throughput"),
-    "throughput of none": ("[account]\nthroughput = 0", "throughput"),
+    "throughput below 0": ("[account]\nthroughput = -1", "throughput"),
     "signature method": ("[account]\nsignature_method = 'sha3'", "sha3"),
     "receipt url": ("[account]\nreceipt_url = 'example.com/x'", "example.com/x"),
     "balance": ("[account]\nbalance = 'much'", "balance"),
@@ -293,9 +293,7 @@ def calls(simulation):
             await simulator.clock.settle()
             return simulator.caller.callbacks
 
-        settings = scenario.Settings(throughput=None)
-        faults = tuple(map(wanted_of, faults))
-        return simulation(play, *answers, settings=settings, faults=faults, signature_secret=SECRET)
+        return simulation(play, *answers, faults=tuple(map(wanted_of, faults)), signature_secret=SECRET)
 
     return made
 

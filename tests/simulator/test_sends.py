@@ -18,7 +18,7 @@ from landed.simulator.account import NUMBER, Settings, messages_capability
 from landed.simulator.app import create_app
 from landed.simulator.credentials import key_pair
 from landed.simulator.fates import REFUSED
-from landed.simulator.sends import TTL_SECONDS, TYPES, WITH_URL
+from landed.simulator.sends import TEXT_CHARACTERS, TTL_SECONDS, TYPES, WITH_URL
 from landed.simulator.wire import Client
 from landed.vonage.signing import METHODS, sign_sig
 
@@ -265,7 +265,6 @@ WRONG = {
     "no text": ({"text": None}, PARAMS, "text"),
     "empty text": ({"text": ""}, PARAMS, "text"),
     "text 5": ({"text": 5}, PARAMS, "text"),
-    "long text": ({"text": "x" * 3_201}, PARAMS, "text"),
     "version": ({"webhook_version": "v2"}, PARAMS, "webhook_version"),
     "encoding": ({"sms": {"encoding_type": "utf-8"}}, OPTIONS, "sms.encoding_type"),
     "reference of 101 characters": ({"client_ref": "x" * 101}, CLIENT_REF, None),
@@ -286,6 +285,13 @@ def test_what_is_wrong_with_a_message_is_said_as_documented(messages, change, ex
     assert [each["name"] for each in answer.json().get("invalid_parameters", [])] == ([field] if field else [])
 
 
+@pytest.mark.parametrize(("channel", "most"), TEXT_CHARACTERS.items())
+def test_a_text_is_as_long_as_its_channel_takes_it(messages, channel, most):
+    answers = [messages(TEXT | {"channel": channel, "text": "x" * length}) for length in (most, most + 1)]
+    assert answers[0].status_code == 202
+    assert problem(answers[1]) == PARAMS
+
+
 NO_JSON = {
     "empty": b"",
     "form": b"to=447700900001",
@@ -300,6 +306,14 @@ NO_JSON = {
 @pytest.mark.parametrize("content", NO_JSON.values(), ids=NO_JSON)
 def test_what_is_no_json_object_is_told_so(messages, content):
     assert problem(messages(content=content)) == INVALID_JSON
+
+
+@pytest.mark.parametrize("content", NO_JSON.values(), ids=NO_JSON)
+def test_an_sms_whose_parameters_cannot_be_read_has_none(http, content):
+    async def play(client, _simulator, _receiver):
+        return await client.post("/sms/json", content=content)
+
+    assert [entry["status"] for entry in entries(http(play))] == ["2"]
 
 
 def test_each_problem_is_an_instance_of_its_own(http):
@@ -750,6 +764,12 @@ def test_money_falls_with_each_send_and_then_there_is_none(http):
     *taken, refused = http(play, balance=Decimal("0.10"))
     assert [entry["remaining-balance"] for entry in taken] == ["0.06670000", "0.03340000", "0.00010000"]
     assert refused["status"] == "9"
+
+
+def test_money_is_there_for_the_whole_of_a_text_or_it_is_not_taken(sms):
+    long = SMS | KEYS | {"text": "x" * 307}
+    assert [entry["status"] for entry in sms(long, balance=Decimal("0.0999"))] == ["0"] * 3
+    assert [entry["status"] for entry in sms(long, balance=Decimal("0.0998"))] == ["9"]
 
 
 def test_the_number_of_the_account_may_send(messages):

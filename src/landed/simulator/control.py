@@ -29,7 +29,7 @@ PAGE = 100
 PAGE_MAX = 10_000
 STEP_SECONDS_MAX = 366 * 86_400.0
 
-_settings = msgspec.json.Encoder()
+_encoder = msgspec.json.Encoder()
 
 
 class Truth(msgspec.Struct, frozen=True, kw_only=True):
@@ -300,7 +300,7 @@ async def say_what_is_wrong(_request: Request, error: Exception) -> Response:
 
 
 def _answer(what: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    return Response(_settings.encode(what), status, media_type="application/json")
+    return Response(_encoder.encode(what), status, media_type="application/json")
 
 
 def _wrong(sentence: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> Response:
