@@ -51,8 +51,10 @@ async def receiving(*answers):
     receiver = Receiver(answers or (200,))
     server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0, limit=1 << 20)
     receiver.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    yield receiver
-    server.close()
+    try:
+        yield receiver
+    finally:
+        server.close()
 
 
 @asynccontextmanager

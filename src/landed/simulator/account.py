@@ -9,11 +9,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import Annotated, Literal
 
 import msgspec
 
-from landed.errors import SettingsError
+from landed.errors import SettingsError, SurroundingsError
 from landed.simulator.dice import Dice
+from landed.simulator.wire import target_of
+from landed.vonage.signing import METHODS
 
 # A webhook format that is each of them in turn.
 EACH = "each"
@@ -57,8 +60,8 @@ class Settings(msgspec.Struct, kw_only=True):
     sms_setting: SmsSetting | None = None
     webhook_format: Transport | None = Transport.POST_JSON
     signs_receipts: bool = True
-    signature_method: str | None = None
-    throughput: int | None = None
+    signature_method: Literal[METHODS] | None = None  # type: ignore[valid-type]
+    throughput: Annotated[int, msgspec.Meta(ge=0)] | None = None
     takes_misspelt_urls: bool = True
     takes_conversions: bool = True
 
@@ -149,9 +152,12 @@ def changed_settings(settings: Settings, changes: Mapping[str, object]) -> Setti
     """The settings with some of them changed. SettingsError says which one cannot be."""
     each = {name: None if value == EACH and name == "webhook_format" else value for name, value in changes.items()}
     try:
-        return msgspec.convert(msgspec.to_builtins(settings) | each, _Strict, strict=False)
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"A setting of the account is not as it must be: {error}.") from error
+        changed = msgspec.convert(msgspec.to_builtins(settings) | each, _Strict, strict=False)
+        for url in filter(None, (changed.receipt_url, changed.inbound_url)):
+            target_of(url)
+    except (msgspec.ValidationError, SurroundingsError) as error:
+        raise SettingsError(f"A setting of the account is not as it must be: {str(error).rstrip('.')}.") from error
+    return changed
 
 
 class _Strict(Settings, kw_only=True, forbid_unknown_fields=True):

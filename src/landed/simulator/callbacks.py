@@ -20,6 +20,7 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 
 from landed.domain.receipt import Api, Receipt
+from landed.errors import SurroundingsError
 from landed.simulator.account import Account, Transport
 from landed.simulator.clock import Clock
 from landed.simulator.dice import Dice
@@ -174,6 +175,8 @@ class Caller:
         self._account = account
         self._dice = dice
         self._real_now = real_now
+        # What bursts hold back, by the number of the fault.
+        self._held: dict[int, list[Callback]] = {}
         self._numbers = count(1)
         self._fault_numbers = count(1)
 
@@ -188,29 +191,43 @@ class Caller:
         for fault in self.faults:
             if fault.id == fault_id:
                 now = self._clock.now()
-                self.faults[self.faults.index(fault)] = msgspec.structs.replace(fault, ends_at=now)
+                ends_at = now if fault.ends_at is None else min(now, fault.ends_at)
+                self.faults[self.faults.index(fault)] = msgspec.structs.replace(fault, ends_at=ends_at)
+                self._let_go(fault_id)
                 return True
         return False
 
     def post(self, callback: Callback) -> None:
         """Make a call now, or when what holds it back lets it go; as often as it is to be made."""
         callback.number = next(self._numbers)
+        due_at = callback.due_at
         copies = int(min(COPIES_MAX, self._amount(FaultKind.DUPLICATES, callback) or 1))
         for copy in range(copies):
             each = callback
             if copy:
                 each = msgspec.structs.replace(callback, number=next(self._numbers), attempts=[])
-            each.due_at += timedelta(seconds=copy * COPY_SECONDS) + self._held_back(each)
+            disorder = self._amount(FaultKind.DISORDER, each) * self._share("held back", each)
+            each.due_at = due_at + timedelta(seconds=copy * COPY_SECONDS + disorder)
             if self.keeps:
                 self.callbacks.append(each)
-            self._clock.at(each.due_at, lambda each=each: self._try(each))  # type: ignore[misc]
+            bursts = self._on(FaultKind.BURST, each)
+            if bursts:
+                self._hold(each, bursts[-1])
+            else:
+                self._clock.at(each.due_at, lambda each=each: self._try(each))  # type: ignore[misc]
 
-    def _held_back(self, callback: Callback) -> timedelta:
-        """How long a call waits for the end of a burst, or to lose its order."""
+    def _hold(self, callback: Callback, burst: Fault) -> None:
+        """Hold a call until a burst ends, and then let all that it held go."""
+        held = self._held.setdefault(burst.id, [])
+        if not held and burst.ends_at is not None:
+            self._clock.at(burst.ends_at, lambda: self._let_go(burst.id))
+        held.append(callback)
+
+    def _let_go(self, fault_id: int) -> None:
         now = self._clock.now()
-        held = timedelta(seconds=self._amount(FaultKind.DISORDER, callback) * self._share("held back", callback))
-        ends = [fault.ends_at for fault in self._on(FaultKind.BURST, callback) if fault.ends_at is not None]
-        return max([held, *(end - now for end in ends)])
+        for callback in self._held.pop(fault_id, ()):
+            callback.due_at = max(now, callback.due_at)
+            self._clock.at(callback.due_at, lambda callback=callback: self._try(callback))  # type: ignore[misc]
 
     def _try(self, callback: Callback) -> None:
         if any(self._on(FaultKind.OUTAGE, callback)):
@@ -227,7 +244,7 @@ class Caller:
         began = time.perf_counter()
         try:
             status = await self._sender.call(request.method, callback.url, request.query, request.headers, request.body)
-        except NoAnswer as failure:
+        except (NoAnswer, SurroundingsError) as failure:
             error = str(failure)
         took_ms = (time.perf_counter() - began) * 1_000
         verdict = verdict_on(callback.form.api, status)

@@ -20,14 +20,14 @@ from landed.errors import SettingsError
 from landed.simulator.account import changed_settings
 from landed.simulator.callbacks import KEPT_MAX, Callback
 from landed.simulator.endpoints import whole
-from landed.simulator.fates import CARDS, FATES, REFUSED
+from landed.simulator.fates import CARDS, FATES, REFUSED, fate_named
 from landed.simulator.faults import KINDS, Fault, seconds_of, wanted
 from landed.simulator.networks import Network
+from landed.simulator.scenario import speed_of
 from landed.simulator.simulator import Message, Simulator
 
 PAGE = 100
 PAGE_MAX = 10_000
-STEP_SECONDS_MAX = 366 * 86_400.0
 
 _encoder = msgspec.json.Encoder()
 
@@ -226,8 +226,11 @@ class Control:
 
     async def _fates(self, request: Request) -> Response:
         if request.method == "PUT":
-            for recipient, fate in (await _object(request)).items():
-                self._simulator.choose(recipient, str(fate))
+            chosen = {recipient: str(fate) for recipient, fate in (await _object(request)).items()}
+            for fate in filter(None, chosen.values()):
+                fate_named(fate)
+            for recipient, fate in chosen.items():
+                self._simulator.choose(recipient, fate)
         return _answer(
             {
                 "chosen": self._simulator.fates,
@@ -255,10 +258,10 @@ class Control:
             asked = await _object(request)
             if unknown := set(asked) - {"step", "speed", "settle"}:
                 raise SettingsError(f"Time takes step, speed or settle, not {', '.join(sorted(unknown))}.")
-            if "speed" in asked:
-                self._clock.run_at(seconds_of(asked["speed"]))
+            by = timedelta(seconds=seconds_of(asked.get("step", 0)))
+            self._clock.run_at(speed_of(asked.get("speed", self._clock.speed)))
             if "step" in asked:
-                await self._clock.step(timedelta(seconds=seconds_of(asked["step"])))
+                await self._clock.step(by)
             if asked.get("settle"):
                 await self._clock.settle()
         return _answer({"now": self._clock.now(), "speed": self._clock.speed, "waiting": self._clock.waiting})

@@ -35,6 +35,10 @@ class Unauthorized(Exception):
         self.code = code
 
 
+class UnknownApplication(Unauthorized):
+    """A token of an application that the account does not have."""
+
+
 def key_pair() -> tuple[str, str]:
     """A private and a public key, as PEM."""
     key = rsa.generate_private_key(RSA_EXPONENT, RSA_BITS)
@@ -76,7 +80,7 @@ def application_of(authorization: str | None, account: Account) -> str | None:
         claims = jwt.decode(token, options={"verify_signature": False})
         application = account.applications.get(str(claims.get("application_id")))
         if application is None:
-            raise Unauthorized
+            raise UnknownApplication if claims.get("application_id") else Unauthorized
         jwt.decode(
             token,
             application.public_key,
@@ -108,7 +112,7 @@ def check_parameters(parameters: Mapping[str, str], authorization: str | None, a
         raise Unauthorized("32")
     if sig:
         _check_sig(parameters, account)
-    elif key or secret:
+    elif key and secret:
         if not _is_account(key, secret, account):
             raise Unauthorized
     elif authorization is not None:

@@ -102,7 +102,7 @@ def wanted(options: Mapping[str, object]) -> Wanted:
     amount = does.usual
     if does.option == "copies":
         amount = _number("copies", options.get("copies", does.usual))
-        if not 1 <= amount <= COPIES_MAX:
+        if amount not in range(1, COPIES_MAX + 1):
             raise SettingsError(f"A call is made 1 to {COPIES_MAX} times, not {amount:g}.")
     elif does.option:
         amount = seconds_of(options.get(does.option, does.usual), signed=kind is FaultKind.SKEW)

@@ -237,7 +237,8 @@ class Networks:
         """What becomes of a message: what its recipient forces, or else one of its network's fates."""
         if recipient in CARDS:
             return CARDS[recipient]
-        weights = USA[sender_kind(sender)] if network.fates is LONG_CODE else network.fates
+        # Of the USA, one whose fates nobody changed.
+        weights = USA[sender_kind(sender)] if network.fates == LONG_CODE else network.fates
         return self._dice.pick(weights, "fate", message_id)
 
 

@@ -88,6 +88,8 @@ def plan_of(fate: Fate, parts: Sequence[Part], traits: Traits) -> Plan:
         claims = [claim for claim in claims if claim.word is not Word.READ]
     if traits.ttl_seconds is not None:
         claims, arrived = _expired(claims, arrived, traits.ttl_seconds)
+        # Of what is mute, nobody says that it expired either.
+        claims = [] if fate.mute else claims
     if not fate.mute and not fate.settled:
         claims = _patient(claims)
     read = next((claim.occurred_seconds for claim in claims if claim.word is Word.READ), None)
@@ -189,7 +191,9 @@ def _as_it_comes(claims: Sequence[Claim], traits: Traits) -> list[Claim]:
     if traits.is_disordered:
         late = final.after_seconds + DISORDER_SECONDS
         come = [
-            msgspec.structs.replace(claim, after_seconds=late) if claim.word is Word.ACCEPTED else claim
+            msgspec.structs.replace(claim, after_seconds=max(late, claim.after_seconds))
+            if claim.word is Word.ACCEPTED
+            else claim
             for claim in come
         ]
     return sorted(come, key=_when)

@@ -22,6 +22,7 @@ for = "1h"
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -130,9 +131,12 @@ def _scenario(written: _Scenario) -> Scenario:
 
 def _amount(value: object) -> Decimal:
     try:
-        return Decimal(str(value))
-    except ArithmeticError as error:
-        raise SettingsError("The account's balance is an amount in EUR.") from error
+        amount = Decimal(str(value))
+    except ArithmeticError:
+        amount = Decimal("NaN")
+    if not amount.is_finite():
+        raise SettingsError(f"The account's balance is an amount in EUR, not {value!r}.")
+    return amount
 
 
 def _network(code: str, changes: Mapping[str, object]) -> Network:
@@ -145,8 +149,11 @@ def _network(code: str, changes: Mapping[str, object]) -> Network:
         raise SettingsError(f"network.{code}: {error}") from error
     for fate in network.fates:
         fate_named(fate)
-    if sum(network.fates.values()) <= 0 or min(network.fates.values()) < 0 or network.latency_seconds < 0:
-        raise SettingsError(f"network.{code}: weights and latency are not below 0, and some weight is above it")
+    numbers = (network.share, network.latency_seconds, network.spread, network.duplicates, network.disorder)
+    if not all(0 <= number < math.inf for number in (*numbers, *network.fates.values())):
+        raise SettingsError(f"network.{code}: no number is below 0, and none is infinite")
+    if sum(network.fates.values()) <= 0 or max(network.duplicates, network.disorder) > 1:
+        raise SettingsError(f"network.{code}: some fate has a weight, and duplicates and disorder are 1 at most")
     return network
 
 

@@ -23,7 +23,7 @@ from landed.domain.numbers import normal_number
 from landed.domain.reasons import SMS_SEND_CODES
 from landed.domain.receipt import Api
 from landed.errors import SurroundingsError
-from landed.simulator.credentials import Unauthorized, application_of, check_parameters
+from landed.simulator.credentials import Unauthorized, UnknownApplication, application_of, check_parameters
 from landed.simulator.endpoints import whole
 from landed.simulator.simulator import NO_CREDIT, THROTTLED, Message, Refused, Send, Simulator, segments_in
 from landed.simulator.wire import target_of
@@ -85,6 +85,11 @@ UNPROCESSABLE = HTTPStatus.UNPROCESSABLE_ENTITY
 PROBLEMS: Mapping[str, Problem] = {
     # With the spelling that it has there.
     "credentials": Problem(HTTPStatus.UNAUTHORIZED, "/#unathorized", "You did not provide correct credentials."),
+    "application": Problem(
+        HTTPStatus.UNAUTHORIZED,
+        "/#unprovisioned",
+        "The crendentials provided do not have access to the requested product",
+    ),
     "balance": Problem(HTTPStatus.PAYMENT_REQUIRED, "/#low-balance", "Low balance"),
     "json": Problem(UNPROCESSABLE, "#invalid-json", "The request body did not contain valid JSON"),
     "channel": Problem(UNPROCESSABLE, "/messages#1100", "Unsupported channel"),
@@ -105,6 +110,7 @@ REFUSALS: Mapping[str, str] = {
 }  # fmt: skip
 
 
+NOBODY = "Neither a known application's token nor the account's key and secret."
 # With what the last part of a text is refused, to the one number of which it is.
 PART_REFUSED = "5"
 
@@ -138,19 +144,22 @@ class Sends:
     async def messages(self, request: Request) -> Response:
         """`/v1/messages` and `/v0.1/messages`."""
         version: Version = "v0.1" if request.url.path.startswith("/v0.1") else "v1"
+        # The older version calls a bad request so.
+        status = HTTPStatus.BAD_REQUEST if version == "v0.1" else None
         try:
             application = application_of(request.headers.get("authorization"), self._simulator.account)
             fields = _json(await request.body())
             send = self._send(fields if version == "v1" else _of_v01(fields), version, application)
             sent = self._simulator.take(send)
+        except UnknownApplication:
+            return self._problem("application", "The token is of no application of this account.")
         except Unauthorized:
-            return self._problem("credentials", "Neither a known application's token nor the account's key and secret.")
+            return self._problem("credentials", NOBODY)
         except Invalid as invalid:
-            status = HTTPStatus.BAD_REQUEST if version == "v0.1" else None
             return self._problem(invalid.problem, invalid.detail, invalid.invalid, status=status)
         except Refused as refused:
             problem = REFUSALS.get(refused.code, "content")
-            return self._problem(problem, _meaning(refused.code), wait_ms=refused.wait_ms)
+            return self._problem(problem, _meaning(refused.code), status=status, wait_ms=refused.wait_ms)
         answer = {"message_uuid": sent[0].message_id}
         if sent[0].workflow is not None:
             answer["workflow_id"] = sent[0].workflow.workflow_id
@@ -161,7 +170,7 @@ class Sends:
         try:
             application_of(request.headers.get("authorization"), self._simulator.account)
         except Unauthorized:
-            return self._problem("credentials", "Neither a known application's token nor the account's key and secret.")
+            return self._problem("credentials", NOBODY)
         missing = Problem(HTTPStatus.NOT_FOUND, "#not-found", "Not Found")
         if request.path_params["message_id"] not in self._simulator.messages:
             return self._answer(missing, "There is no message of that id.")
@@ -207,7 +216,7 @@ class Sends:
             raise Invalid("content", "A failover is a list of messages.", "failover")
         application = self._simulator.account.applications.get(application_id or "")
         usual = version if version == "v0.1" or application is None else application.version or version
-        following = [self._send(each, version, application_id) for each in failover]
+        following = [_checked(each, usual, application_id, ()) for each in failover]
         return _checked(fields, usual, application_id, tuple(following))
 
     def _problem(
@@ -355,7 +364,7 @@ def _sms(fields: Mapping[str, str]) -> Send:
     if kind not in ("text", "binary", "unicode"):
         raise NotTaken("3", "The type is text, binary or unicode.")
     ttl = whole(fields["ttl"], SMS_TTL_MS[-1]) if fields.get("ttl") else None
-    if fields.get("ttl") and ttl not in SMS_TTL_MS:
+    if fields.get("ttl") and (ttl is None or ttl not in SMS_TTL_MS):
         raise NotTaken("3", "The time to live is 20000 to 604800000 milliseconds.")
     if len(fields.get("client-ref") or "") > CLIENT_REF_CHARACTERS_MAX:
         raise NotTaken("3", f"A client reference has {CLIENT_REF_CHARACTERS_MAX} characters at most.")
@@ -406,7 +415,7 @@ def _refusal(code: str, text: str) -> Response:
 def _json(body: bytes) -> Fields:
     try:
         fields = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise Invalid("json", f"It cannot be read: {error}") from error
     if not isinstance(fields, dict):
         raise Invalid("json", "A message is a JSON object.")
@@ -415,7 +424,7 @@ def _json(body: bytes) -> Fields:
 
 def _parameters(body: bytes) -> dict[str, str]:
     """A form's, or those of a JSON object, whose values may be text, numbers and truths."""
-    with suppress(msgspec.MsgspecError, UnicodeError):
+    with suppress(msgspec.MsgspecError, UnicodeError, RecursionError):
         fields = msgspec.json.decode(body)
         if isinstance(fields, dict):
             return {name: _as_text(value) for name, value in fields.items() if value is not None}

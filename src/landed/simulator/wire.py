@@ -7,12 +7,13 @@ docs/performance.md). This one writes a request on a kept connection and reads n
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from http import HTTPStatus
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httptools
 import msgspec
@@ -25,6 +26,10 @@ ANSWER_SECONDS_MAX = 15.0
 ANSWER_BYTES_MAX = 1 << 20
 IDLE_MAX = 64
 ORIGINS_REMEMBERED_MAX = 1_024
+
+UNBROKEN = re.compile(r"[^\s\x00-\x1f\x7f]+")
+# All that may stand in a path and query as it is; other characters are escaped.
+URL_CHARACTERS = "%/:?#[]@!$&'()*+,;=-._~"
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -47,16 +52,16 @@ def target_of(url: str) -> Target:
     """The parts of a URL. SurroundingsError when it is none that can be called."""
     try:
         parts = urlsplit(url)
-        port = parts.port
+        port, authority = parts.port, parts.netloc.rpartition("@")[2].encode("idna")
     except ValueError as error:
         raise SurroundingsError(f"{url!r} is no URL: {error}.") from error
+    if not UNBROKEN.fullmatch(url):
+        raise SurroundingsError(f"{url!r} is no URL that can be called: a blank or control character is in it.")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise SurroundingsError(f"{url!r} is no URL that can be called: it begins with http:// or https:// and a host.")
     is_secure = parts.scheme == "https"
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Target(
-        parts.hostname, port or (443 if is_secure else 80), is_secure, parts.netloc.encode("idna"), path.encode()
-    )
+    path = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=URL_CHARACTERS)
+    return Target(parts.hostname, port or (443 if is_secure else 80), is_secure, authority, path.encode())
 
 
 class Client:
@@ -141,12 +146,13 @@ class _Connection(asyncio.Protocol):
         self._answer: asyncio.Future[int] | None = None
         self._received = 0
         self._status = 0
+        self._is_framed = False
 
     async def exchange(self, request: bytes) -> int:
         """Send a request and wait for the status of its answer."""
         if not self.is_open:
             raise ConnectionResetError("closed by the receiver")
-        self.is_untouched, self._received, self._status = True, 0, 0
+        self.is_untouched, self._is_framed, self._received, self._status = True, False, 0, 0
         self._answer = self._loop.create_future()
         timer = self._loop.call_later(ANSWER_SECONDS_MAX, self._late)
         self._transport.write(request)
@@ -172,7 +178,7 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Asyncio's."""
         self.is_open = False
-        if self._status:
+        if self._status and not self._is_framed:
             # An answer without a length ends with its connection.
             self._end()
         self._fail(ConnectionResetError(str(exc) if exc else "closed by the receiver"))
@@ -190,6 +196,11 @@ class _Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self.abort()
             self._fail(NoAnswer(f"no HTTP answer: {error}"))
+
+    def on_header(self, name: bytes, _value: bytes) -> None:
+        """httptools': whether the answer says where it ends."""
+        if name.lower() in (b"content-length", b"transfer-encoding"):
+            self._is_framed = True
 
     def on_headers_complete(self) -> None:
         """httptools': the status is known, which is not the last one where it only announces an answer."""
