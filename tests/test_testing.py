@@ -11,7 +11,7 @@ from decimal import Decimal
 import httpx
 import pytest
 
-from landed.errors import SettingsError
+from landed.errors import SettingsError, SurroundingsError
 from landed.testing import fields_of
 
 TEXT = {"channel": "sms", "message_type": "text", "to": "447700900001", "from": "ACME", "text": "Hello"}
@@ -124,6 +124,38 @@ def test_time_can_run_by_itself(vonage):
     before = vonage.now
     httpx.get(f"{vonage.url}/_sim")
     assert vonage.now > before
+
+
+def test_an_application_that_does_not_start_is_said_to(vonage):
+    async def broken(_scope, _receive, send):
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+    with pytest.raises(SurroundingsError, match="did not start"):
+        vonage.serve(broken)
+
+
+def test_an_address_that_is_none_is_said(vonage):
+    with pytest.raises(SurroundingsError, match="is no URL"):
+        vonage.webhooks(status="nowhere")
+
+
+@pytest.mark.vonage(
+    account={"webhook_format": "GET"}, faults=["duplicates,copies=3"], fates={"447911123456": "carrier"}
+)
+def test_its_mark_takes_what_a_scenario_does(vonage):
+    vonage.webhooks(receipt=vonage.serve(Heard().wsgi))
+    credentials = {"api_key": vonage.api_key, "api_secret": vonage.api_secret}
+    httpx.post(f"{vonage.url}/sms/json", data={"to": "447911123456", "from": "ACME", "text": "Hi", **credentials})
+    vonage.step(minutes=1)
+    assert [(callback.method, callback.says) for callback in vonage.callbacks()] == [("GET", "accepted")] * 3
+
+
+def test_a_mark_that_is_misspelt_is_said(tmp_path):
+    test = tmp_path / "test_it.py"
+    test.write_text("import pytest\n@pytest.mark.vonage(sed=7)\ndef test_one(vonage): pass\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(test)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert "The mark vonage has no sed" in done.stdout
 
 
 def test_the_environment_is_the_test_s_alone(vonage, monkeypatch):

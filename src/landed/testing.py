@@ -19,7 +19,7 @@ import socket
 import threading
 import wsgiref.simple_server
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from socketserver import ThreadingMixIn
@@ -48,7 +48,11 @@ class Vonage:
         self._thread = threading.Thread(target=self._loop.run_forever, name="vonage", daemon=True)
         self._thread.start()
         self._stops: list[Callable[[], None]] = []
-        self._server = self._run(_start(scenario, directory))
+        try:
+            self._server = self._run(_start(scenario, directory))
+        except BaseException:
+            self._end()
+            raise
         self._simulator = self._server.simulator
         account = self._simulator.account
         self.url: str = self._server.url
@@ -65,8 +69,11 @@ class Vonage:
     def webhooks(self, *, status: str | None = None, receipt: str | None = None) -> None:
         """Set where receipts go: the application's status URL, and the account's URL for delivery receipts."""
         from landed.simulator.account import messages_capability  # noqa: PLC0415
+        from landed.simulator.wire import target_of  # noqa: PLC0415
 
         account = self._simulator.account
+        for url in filter(None, (status, receipt)):
+            target_of(url)
         if status is not None:
             account.application.capabilities = messages_capability(status)
         if receipt is not None:
@@ -140,6 +147,9 @@ class Vonage:
         for stop in reversed(self._stops):
             stop()
         self._run(self._server.stop())
+        self._end()
+
+    def _end(self) -> None:
         self._run(self._loop.shutdown_default_executor())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(STOP_SECONDS)
@@ -185,15 +195,24 @@ def fields_of(callback: ShownCallback) -> Mapping[str, object]:
 
 
 def _scenario(options: Mapping[str, Any]) -> Scenario:
-    """The scenario of a test, in which time is stepped unless it says otherwise."""
+    """The scenario of a test, in which time is stepped unless it says otherwise. SettingsError for an odd option."""
+    from landed.errors import SettingsError  # noqa: PLC0415
+    from landed.simulator.account import changed_settings  # noqa: PLC0415
     from landed.simulator.clock import STEPPED  # noqa: PLC0415
-    from landed.simulator.scenario import load_scenario, speed_of  # noqa: PLC0415
+    from landed.simulator.faults import wanted_of  # noqa: PLC0415
+    from landed.simulator.scenario import Scenario, load_scenario, speed_of  # noqa: PLC0415
 
     changes = dict(options)
     file = changes.pop("scenario", None)
     scenario = load_scenario(Path(file) if file else None)
     speed = speed_of(changes.pop("speed")) if "speed" in changes else STEPPED if file is None else scenario.speed
-    return msgspec.structs.replace(scenario, speed=speed, **changes)
+    faults = tuple(map(wanted_of, changes.pop("faults", ())))
+    settings = changed_settings(scenario.settings, changes.pop("account", {}))
+    if unknown := set(changes) - set(Scenario.__struct_fields__):
+        raise SettingsError(f"The mark vonage has no {', '.join(sorted(unknown))}; docs/simulate.md has what it has.")
+    return msgspec.structs.replace(
+        scenario, speed=speed, settings=settings, faults=(*scenario.faults, *faults), **changes
+    )
 
 
 async def _start(scenario: Scenario, directory: Path) -> Server:
@@ -234,6 +253,7 @@ def _serve_asgi(app: Any) -> tuple[str, Callable[[], None]]:  # noqa: ANN401
     import uvicorn  # noqa: PLC0415
 
     from landed.asgi import Unsignalled, at_once  # noqa: PLC0415
+    from landed.errors import SurroundingsError  # noqa: PLC0415
 
     listening = socket.create_server((HOST, 0))
     at_once(listening)
@@ -244,13 +264,23 @@ def _serve_asgi(app: Any) -> tuple[str, Callable[[], None]]:  # noqa: ANN401
     async def serve() -> None:
         server.append(Unsignalled(config))
         serving = asyncio.create_task(server[0].serve(sockets=[listening]))
-        await server[0].is_up.wait()
+        up = asyncio.create_task(server[0].is_up.wait())
+        await asyncio.wait({serving, up}, return_when=asyncio.FIRST_COMPLETED)
         is_up.set()
+        up.cancel()
         await serving
 
-    thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
+    def run() -> None:
+        # uvicorn leaves by SystemExit when the application fails to start; it has logged why.
+        with suppress(SystemExit):
+            asyncio.run(serve())
+        is_up.set()
+
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    is_up.wait(STOP_SECONDS)
+    if not is_up.wait(STOP_SECONDS) or not server[0].started:
+        listening.close()
+        raise SurroundingsError("The application did not start; what it said is in the log of uvicorn.error.")
 
     def stop() -> None:
         server[0].should_exit = True

@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -246,6 +247,51 @@ def test_what_is_not_taken_is_tried_again_and_reported(landed, receiver):
     assert re.search(r"waiting: [1-9]", done.stdout)
 
 
+def test_copies_of_a_call_are_counted_as_calls(landed, receiver):
+    urls = ["--status-url", receiver.url, "--receipt-url", receiver.url]
+    done = landed(
+        "simulate", *urls, "--rate", "50", "--for", "1s", "--wait", "20s", "--fault", "duplicates,copies=2", "--json"
+    )
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["asked"], report["states"]) == (0, 50, {"taken": 50, "waiting": 0})
+    assert len(receiver.requests) == 50
+
+
+def test_a_receiver_that_never_answers_holds_up_nothing(landed):
+    with socket.create_server(("127.0.0.1", 0), backlog=4_096) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        options = ["--status-url", url, "--receipt-url", url, "--rate", "3000", "--for", "1s", "--wait", "0s", "--json"]
+        done = landed("simulate", *options)
+    report = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert (report["asked"] + report["not_called"], report["calls"]) == (3_000, 0)
+    assert 2_000 <= report["asked"] < 2_100
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_load_that_is_interrupted_tells_what_it_knows(receiver, number):
+    command = [sys.executable, "-m", "landed", "simulate", "--rate", "20", "--for", "60s"]
+    urls = ["--status-url", receiver.url, "--receipt-url", receiver.url]
+    with subprocess.Popen([*command, *urls], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as driving:
+        until(lambda: len(receiver.requests) > 5)
+        driving.send_signal(number)
+        said, error = driving.communicate(timeout=SECONDS_MAX)
+    assert driving.returncode == 1
+    assert "Interrupted" in error
+    assert re.search(r"answers +200: \d+", said)
+
+
+def test_a_simulator_whose_output_nobody_reads_ends(tmp_path, receiver):
+    options = ["--port", "0", "--tls-port", "0", "--receipt-url", receiver.url, "--env", str(tmp_path / "env")]
+    command = [sys.executable, "-u", "-m", "landed", "simulate", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        until((tmp_path / "env").exists)
+        running.stdout.close()
+        environment = environment_of(tmp_path / "env")
+        run([shutil.which("bash"), "-c", OLDER_TUTORIAL], environment)
+        assert running.wait(SECONDS_MAX) == 0
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -258,6 +304,9 @@ def test_what_is_not_taken_is_tried_again_and_reported(landed, receiver):
         (["--status-url", "nowhere"], "is no URL that can be called"),
         (["--rate", "10", "--env", "x"], "takes no --env"),
         (["--rate", "10", "--for", "soon"], "is no time"),
+        (["--rate", "10", "--for", "0s"], "--for is how long"),
+        (["--rate", "10", "--speed", "stepped"], "A load needs time that runs"),
+        (["--begin", "9999-12-30"], "Time begins between the years"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )

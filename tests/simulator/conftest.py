@@ -26,7 +26,10 @@ REAL = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
 class Receiver:
-    """Takes HTTP requests on a port of its own, and answers each with the next of these statuses, the last for ever."""
+    """Takes HTTP requests on a port of its own, and answers each with the next of these statuses, the last for ever.
+
+    None reads the request and closes the connection.
+    """
 
     def __init__(self, answers=(200,)):
         self.requests = []
@@ -41,6 +44,9 @@ class Receiver:
                 )
                 self.requests.append(head + await reader.readexactly(length))
                 status = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+                if status is None:
+                    writer.close()
+                    return
                 writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode())
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from itertools import accumulate
 from urllib.parse import parse_qs
 
@@ -171,3 +172,41 @@ def test_the_account_s_setting_says_in_which_form_receipts_of_sms_come(simulatio
         return [next(name for name in ("message_uuid", "messageId") if name in body) for body in bodies]
 
     assert simulation(play, settings=Settings(sms_setting=setting)) == forms
+
+
+def test_a_fault_of_the_simulator_itself_loses_no_receipt(simulation):
+    async def play(simulator, receiver):
+        simulator.account.settings.signature_method = "none that there is"
+        simulator.take(send(Api.SMS, "447700900013"))
+        await simulator.clock.step(timedelta(minutes=1, seconds=30))
+        simulator.account.settings.signature_method = None
+        await simulator.clock.step(timedelta(minutes=1))
+        (callback,) = simulator.caller.callbacks
+        return [attempt.error for attempt in callback.attempts], callback.state, len(receiver.requests)
+
+    errors, state, requests = simulation(play)
+    assert (state, requests, errors[2]) == ("taken", 1, None)
+    assert all("ValueError" in error for error in errors[:2])
+
+
+def test_a_request_that_was_read_and_not_answered_is_one_attempt(simulation):
+    async def play(simulator, receiver):
+        simulator.take(send(Api.SMS, "447700900013"))
+        simulator.take(send(Api.SMS, "447700900013"))
+        await simulator.clock.settle()
+        attempts = [len(callback.attempts) for callback in simulator.caller.callbacks]
+        return attempts, len(receiver.requests)
+
+    attempts, requests = simulation(play, 200, None, 200)
+    assert attempts == [1, 2]
+    assert requests == 3
+
+
+def test_what_falls_over_to_a_number_that_is_refused_ends_there(simulation):
+    async def play(simulator, _receiver):
+        simulator.take(send(Api.MESSAGES, "447700900102", failover=(send(Api.MESSAGES, "447700900707"),)))
+        await simulator.clock.settle()
+        return list(simulator.messages.values())
+
+    (message,) = simulation(play)
+    assert message.send.to == "447700900102"

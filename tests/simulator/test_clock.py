@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from landed.errors import SurroundingsError
 from landed.simulator.clock import STEPPED, Clock
 
 NOON = datetime(2026, 8, 1, 12, tzinfo=UTC)
@@ -153,7 +154,8 @@ def test_what_is_stopped_ends_where_it_is(speed):
         await asyncio.sleep(0.05)
         await clock.stop()
         if speed == STEPPED:
-            await stepping
+            with pytest.raises(SurroundingsError, match="stopped before"):
+                await stepping
         await clock.settle()
         return heard
 
@@ -173,3 +175,27 @@ def test_who_steps_hears_of_what_failed():
             await clock.step(seconds(1))
 
     run(play())
+
+
+def test_time_goes_on_after_a_step_that_was_cancelled_or_failed():
+    async def play():
+        clock, heard = Clock(NOON, 1_000.0), []
+
+        async def hanging():
+            await asyncio.sleep(0.2)
+
+        def fail():
+            raise ValueError("failed")
+
+        clock.at(NOON + seconds(3_600), lambda: clock.begin(hanging()))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(clock.step(seconds(86_400)), 0.05)
+        stood_at = clock.now()
+        clock.at(clock.now(), fail)
+        with pytest.raises(ValueError, match="failed"):
+            await clock.step(seconds(1))
+        clock.at(clock.now(), lambda: heard.append(clock.now()))
+        await until(lambda: heard)
+        return stood_at
+
+    assert NOON + seconds(3_600) <= run(play()) < NOON + seconds(7_200)

@@ -129,18 +129,18 @@ def test_a_connection_is_kept(answers):
         b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
         [b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", CUT],
         b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
-        [OK, CUT],
     ],
-    ids=["said", "said and done", "HTTP/1.0", "done"],
+    ids=["said", "said and done", "HTTP/1.0"],
 )
 def test_a_connection_that_is_closed_is_not_used_again(answers, answer):
     statuses, server = answers([answer], calls=3)
     assert (statuses, server.opened) == ([200] * 3, 3)
 
 
-def test_a_kept_connection_that_ends_at_the_next_request_is_replaced_and_nobody_notices(answers):
-    statuses, server = answers([OK, CUT], [OK], calls=2)
-    assert (statuses, server.opened) == ([200, 200], 2)
+def test_a_kept_connection_that_ends_at_the_next_request_is_no_answer_and_nothing_is_sent_twice(answers):
+    statuses, server = answers([OK, CUT], [OK], calls=3)
+    assert statuses == [200, "connection lost: closed by the receiver", 200]
+    assert server.opened == 2
     assert len(server.requests) == 3
 
 

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Coroutine, Mapping
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -124,6 +124,8 @@ def simulate(  # noqa: PLR0913 - one argument an option
         raise SettingsError(
             f"--rate is {RATE_MAX:,.0f} receipts a second at most, and does not listen: it takes no --env."
         )
+    if seconds_of(for_) <= 0:
+        raise SettingsError("--for is how long to drive the receiver, such as 60s.")
     raise typer.Exit(_run(_drive(wanted, rate, (seconds_of(for_), seconds_of(wait)), json=json)))
 
 
@@ -134,7 +136,7 @@ def _with_options(scenario: Scenario, options: Mapping[str, Any]) -> Scenario:
     from landed.simulator.account import changed_settings  # noqa: PLC0415
     from landed.simulator.fates import fate_named  # noqa: PLC0415
     from landed.simulator.faults import wanted_of  # noqa: PLC0415
-    from landed.simulator.scenario import speed_of  # noqa: PLC0415
+    from landed.simulator.scenario import aware, speed_of  # noqa: PLC0415
 
     given = {name: value for name, value in options.items() if value is not None}
     fates = dict(scenario.fates)
@@ -145,7 +147,7 @@ def _with_options(scenario: Scenario, options: Mapping[str, Any]) -> Scenario:
     if "speed" in given:
         given["speed"] = speed_of(given["speed"])
     if "began_at" in given:
-        given["began_at"] = given["began_at"].replace(tzinfo=UTC)
+        given["began_at"] = aware(given["began_at"])
     if "webhook_format" in given:
         given["settings"] = changed_settings(scenario.settings, {"webhook_format": given.pop("webhook_format")})
     faults = (*scenario.faults, *map(wanted_of, given.pop("fault", ())))
@@ -176,7 +178,7 @@ async def _serve(scenario: Scenario, host: str, port: int, tls_port: int, env: P
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="landed-simulate-")))
         server = await Server.start(scenario, listening, listening_tls, directory)
         try:
-            server.simulator.caller.heard = _print_try
+            server.simulator.caller.heard = lambda callback, attempt: _print_try(callback, attempt, stop)
             if env is not None:
                 write_environment(env, server.environment)
             _announce(server, scenario, env)
@@ -205,14 +207,17 @@ def _announce(server: Server, scenario: Scenario, env: Path | None) -> None:
     typer.echo("\n".join([f"landed {__version__}, an offline Vonage", *(f"  {k:<12}{v}" for k, v in rows.items()), ""]))
 
 
-def _print_try(callback: Callback, attempt: Attempt) -> None:
-    """One line for each try, as a tunnel prints what goes through it."""
+def _print_try(callback: Callback, attempt: Attempt, stop: asyncio.Event) -> None:
+    """One line for each try, as a tunnel prints what goes through it; where nobody reads them any more, it ends."""
     method = callback.request.method if callback.request else "-"
-    said = attempt.status or attempt.error
-    typer.echo(
-        f"{attempt.at:%H:%M:%S}  {method:<4} {callback.url}  {said}  {callback.receipt.provider_status} "
-        f"{callback.message_id}" + ("" if len(callback.attempts) == 1 else f"  try {len(callback.attempts)}")
+    line = (
+        f"{attempt.at:%H:%M:%S}  {method:<4} {callback.url}  {attempt.status or attempt.error}  "
+        f"{callback.receipt.provider_status} {callback.message_id}"
     )
+    try:
+        typer.echo(line if len(callback.attempts) == 1 else f"{line}  try {len(callback.attempts)}")
+    except BrokenPipeError:
+        stop.set()
 
 
 async def _drive(scenario: Scenario, rate: float, times: tuple[float, float], *, json: bool) -> int:
@@ -223,23 +228,25 @@ async def _drive(scenario: Scenario, rate: float, times: tuple[float, float], *,
 
     client = Client()
     simulator = simulator_of(scenario, client, "")
+    load = Load(simulator, rate)
     if not json:
         typer.echo(
             f"{rate:,.0f} receipts a second for {times[0]:g} s to {scenario.status_url} and "
             f"{simulator.account.settings.receipt_url}, signed with {simulator.account.signature_secret}"
         )
-    driving = asyncio.ensure_future(Load(simulator, rate).drive(*times, _progress))
-    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, driving.cancel)
+    driving = asyncio.ensure_future(load.drive(*times, _progress))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, driving.cancel)
     try:
-        report = await driving
+        report, is_whole = await driving, True
     except asyncio.CancelledError:
-        typer.echo("Interrupted before the end.", err=True)
-        return 1
+        typer.echo("Interrupted before the end; until then:", err=True)
+        report, is_whole = load.report(whole=True), False
     finally:
         await simulator.clock.stop()
         client.close()
     _tell(report, json=json)
-    return 0 if report.is_taken else 1
+    return 0 if is_whole and report.is_taken else 1
 
 
 def _progress(report: Report) -> None:
@@ -266,7 +273,7 @@ def _tell(report: Report, *, json: bool) -> None:
         "answers": ", ".join(f"{answer}: {count:,}" for answer, count in report.answers.items()) or "none",
         "receipts are": ", ".join(f"{state}: {count:,}" for state, count in report.states.items()),
         "answered in": ", ".join(f"{name} {value:.1f} ms" for name, value in report.latency_ms.items()) or "-",
-        "held back": f"{report.held_back_ms:.0f} ms at most, by what could not be called in time",
+        "held back": f"{report.held_back_ms:.0f} ms at most; {report.not_called:,} could not be called in time",
     }
     if sys.stderr.isatty():
         typer.echo("", err=True)

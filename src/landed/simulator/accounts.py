@@ -93,7 +93,7 @@ class Accounts:
         """Numbers of a country that can be bought."""
         country = asked.field("country").upper()
         if len(country) != COUNTRY_CHARACTERS:
-            raise Refusal(BAD_REQUEST, "420", "A search needs a country of two letters.")
+            raise Refusal(BAD_REQUEST, "Bad Request", "A search needs a country of two letters.")
         numbers = [number for number in self._for_sale(country) if _is_wanted(number, asked)]
         shown = [
             {
@@ -119,7 +119,7 @@ class Accounts:
         country, msisdn = asked.field("country").upper(), normal_number(asked.field("msisdn"))
         number = next((each for each in self._for_sale(country) if each.msisdn == msisdn), None)
         if number is None:
-            raise Refusal(BAD_REQUEST, "420", "That number is not for sale.")
+            raise Refusal(BAD_REQUEST, "Bad Request", "That number is not for sale.")
         self._account.numbers[msisdn] = number
         return OK
 
@@ -128,7 +128,7 @@ class Accounts:
         number = self._owned(asked)
         application_id = asked.fields.get("app_id")
         if application_id and application_id not in self._account.applications:
-            raise Refusal(BAD_REQUEST, "420", "There is no application of that id.")
+            raise Refusal(BAD_REQUEST, "Bad Request", "There is no application of that id.")
         self._account.numbers[number.msisdn] = msgspec.structs.replace(
             number,
             app_id=application_id or None,
@@ -146,7 +146,7 @@ class Accounts:
     def _owned(self, asked: Asked) -> Number:
         number = self._account.numbers.get(normal_number(asked.field("msisdn")))
         if number is None or number.country != asked.field("country").upper():
-            raise Refusal(BAD_REQUEST, "420", "The account has no such number in that country.")
+            raise Refusal(BAD_REQUEST, "Bad Request", "The account has no such number in that country.")
         return number
 
     async def conversions(self, request: Request) -> Response:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from starlette.applications import Starlette
-from starlette.routing import Route
+from http import HTTPStatus
 
-from landed.errors import SettingsError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from landed.errors import SettingsError, SurroundingsError
 from landed.simulator.accounts import Accounts
 from landed.simulator.applications import Applications
 from landed.simulator.callbacks import Sender
@@ -14,6 +19,8 @@ from landed.simulator.endpoints import Action, Endpoint, guarded
 from landed.simulator.reports import Reports
 from landed.simulator.sends import Sends
 from landed.simulator.simulator import Simulator
+
+BODY_BYTES_MAX = 1 << 20
 
 
 def create_app(simulator: Simulator, sender: Sender) -> Starlette:
@@ -47,5 +54,27 @@ def create_app(simulator: Simulator, sender: Sender) -> Starlette:
             Route("/v2/reports/records", mine(reports.records), methods=["GET"]),
             *Control(simulator).routes,
         ],
-        exception_handlers={SettingsError: say_what_is_wrong},
+        exception_handlers={SettingsError: say_what_is_wrong, SurroundingsError: say_what_is_wrong},
+        middleware=[Middleware(Bounded)],
     )
+
+
+class Bounded:
+    """Refuses bodies that are too long for any of the APIs."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, as far as it may go."""
+        received = 0
+
+        async def bounded() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > BODY_BYTES_MAX:
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            return message
+
+        await self._app(scope, bounded, send)

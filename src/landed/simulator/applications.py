@@ -131,7 +131,7 @@ def _check_messages(capabilities: Mapping[str, object]) -> None:
 
 
 def _object(body: bytes) -> Mapping[str, object]:
-    with suppress(msgspec.MsgspecError, UnicodeError):
+    with suppress(msgspec.MsgspecError, UnicodeError, RecursionError):
         wanted = msgspec.json.decode(body)
         if isinstance(wanted, dict):
             return wanted

@@ -168,6 +168,8 @@ class Caller:
         # Whether calls are kept when they are over; a load of millions would not fit.
         self.keeps = True
         self.faults: list[Fault] = []
+        # How many calls wait for their answer.
+        self.under_way = 0
         # Told of each try, after it.
         self.heard: Callable[[Callback, Attempt], None] | None = None
         self._sender = sender
@@ -182,7 +184,9 @@ class Caller:
 
     def begin(self, wanted: Wanted) -> Fault:
         """Let something go wrong."""
-        fault = wanted.fault(next(self._fault_numbers), self._clock.now())
+        now = self._clock.now()
+        fault = wanted.fault(next(self._fault_numbers), now)
+        self.faults = [each for each in self.faults if each.ends_at is None or each.ends_at > now]
         self.faults.append(fault)
         return fault
 
@@ -197,8 +201,8 @@ class Caller:
                 return True
         return False
 
-    def post(self, callback: Callback) -> None:
-        """Make a call now, or when what holds it back lets it go; as often as it is to be made."""
+    def post(self, callback: Callback) -> int:
+        """Make a call when it is due, as often as it is to be made; how many calls that are."""
         callback.number = next(self._numbers)
         due_at = callback.due_at
         copies = int(min(COPIES_MAX, self._amount(FaultKind.DUPLICATES, callback) or 1))
@@ -210,11 +214,8 @@ class Caller:
             each.due_at = due_at + timedelta(seconds=copy * COPY_SECONDS + disorder)
             if self.keeps:
                 self.callbacks.append(each)
-            bursts = self._on(FaultKind.BURST, each)
-            if bursts:
-                self._hold(each, bursts[-1])
-            else:
-                self._clock.at(each.due_at, lambda each=each: self._try(each))  # type: ignore[misc]
+            self._clock.at(each.due_at, lambda each=each: self._try(each))  # type: ignore[misc]
+        return copies
 
     def _hold(self, callback: Callback, burst: Fault) -> None:
         """Hold a call until a burst ends, and then let all that it held go."""
@@ -230,22 +231,30 @@ class Caller:
             self._clock.at(callback.due_at, lambda callback=callback: self._try(callback))  # type: ignore[misc]
 
     def _try(self, callback: Callback) -> None:
-        if any(self._on(FaultKind.OUTAGE, callback)):
+        bursts = self._on(FaultKind.BURST, callback)
+        if bursts:
+            self._hold(callback, bursts[-1])
+        elif any(self._on(FaultKind.OUTAGE, callback)):
             self._tried(callback, Attempt(at=self._clock.now(), status=None, verdict=Verdict.AGAIN, error="outage"))
         else:
+            self.under_way += 1
             self._clock.begin(self._call(callback))
 
     async def _call(self, callback: Callback) -> None:
         at, status, error = self._clock.now(), None, None
-        request = callback.request = request_of(callback, self._account.api_key, at, self._signing(callback))
         slow = self._amount(FaultKind.SLOW, callback)
         if slow:
             await asyncio.sleep(slow)
         began = time.perf_counter()
         try:
+            request = callback.request = request_of(callback, self._account.api_key, at, self._signing(callback))
             status = await self._sender.call(request.method, callback.url, request.query, request.headers, request.body)
         except (NoAnswer, SurroundingsError) as failure:
             error = str(failure)
+        except Exception as failure:  # noqa: BLE001 - a fault of ours is no reason to lose a receipt: it is tried again
+            error = f"{type(failure).__name__}: {failure}"
+        finally:
+            self.under_way -= 1
         took_ms = (time.perf_counter() - began) * 1_000
         verdict = verdict_on(callback.form.api, status)
         self._tried(callback, Attempt(at=at, status=status, verdict=verdict, error=error, took_ms=took_ms))

@@ -14,6 +14,8 @@ from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
 from itertools import count
 
+from landed.errors import SurroundingsError
+
 STEPPED = 0.0
 # After so many things that happened without anybody waiting, others are let in.
 TURNS_MAX = 1_000
@@ -39,6 +41,7 @@ class Clock:
         self._order = count()
         self._activities: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
+        self._is_stopped = False
         self._free = asyncio.Event()
         self._still = asyncio.Event()
         self._free.set()
@@ -88,13 +91,17 @@ class Clock:
 
     async def step(self, by: timedelta) -> None:
         """Let so much time pass at once, and all that happens in it happen, one moment after the other."""
-        async with self._stepping:
-            self._disarm()
-            if not self.is_stepped:
-                self._stands_at = self._passed()
-            await self._pass_to(self._stands_at + by)
-        self._set_back(self._stands_at)
-        self._arm()
+        try:
+            async with self._stepping:
+                self._disarm()
+                if not self.is_stepped:
+                    self._stands_at = self._passed()
+                await self._pass_to(self._stands_at + by)
+        finally:
+            # However it ended, time goes on from where it stands.
+            if not self._stepping.locked():
+                self._set_back(self._stands_at)
+                self._arm()
 
     async def settle(self) -> None:
         """Let time pass until nothing is left that is to happen."""
@@ -102,7 +109,8 @@ class Clock:
             await self.step(max(self._due[0][0] - self.now(), timedelta()) if self._due else timedelta())
 
     async def stop(self) -> None:
-        """End all activities where they are; nothing more happens."""
+        """End all activities where they are; nothing more happens, and a step that is under way says so."""
+        self._is_stopped = True
         self._disarm()
         self._due.clear()
         for activity in self._activities:
@@ -126,6 +134,8 @@ class Clock:
                 await asyncio.sleep(0)
             if not self._due or self._due[0][0] > self._stands_at:
                 await self._until_still()
+        if self._is_stopped:
+            raise SurroundingsError("The simulator was stopped before all of that time had passed.")
         self._stands_at = until
 
     async def _until_still(self) -> None:
@@ -155,11 +165,14 @@ class Clock:
 
     def _happen(self) -> None:
         self._timer = None
-        for _ in range(TURNS_MAX):
-            if not self._due or self._due[0][0] > self.now():
-                break
-            heapq.heappop(self._due)[2]()
-        self._arm()
+        try:
+            for _ in range(TURNS_MAX):
+                if not self._due or self._due[0][0] > self.now():
+                    break
+                heapq.heappop(self._due)[2]()
+        finally:
+            # What failed is told by the loop; what is due next happens all the same.
+            self._arm()
 
     def _end(self, activity: asyncio.Task[None]) -> None:
         self._activities.discard(activity)

@@ -290,7 +290,7 @@ def _page(request: Request, found: list, show: Callable) -> Response:  # type: i
 async def _object(request: Request) -> dict[str, object]:
     try:
         asked = msgspec.json.decode(await request.body() or b"{}")
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise SettingsError(f"The body is no JSON: {error}.") from error
     if not isinstance(asked, dict):
         raise SettingsError("The body is a JSON object.")

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 
 import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -59,7 +60,7 @@ def is_public_key(text: str) -> bool:
     """Whether this is a public key that a token can be checked with."""
     try:
         return isinstance(serialization.load_pem_public_key(text.encode()), rsa.RSAPublicKey)
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         return False
 
 
@@ -88,7 +89,7 @@ def application_of(authorization: str | None, account: Account) -> str | None:
             leeway=LEEWAY_SECONDS,
             options={"require": ["iat", "jti"], "verify_aud": False, "verify_sub": False},
         )
-    except jwt.PyJWTError as error:
+    except (jwt.PyJWTError, ValueError) as error:
         raise Unauthorized from error
     return application.id
 

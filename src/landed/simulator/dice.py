@@ -1,7 +1,7 @@
 """Chance that can be had again: every draw is a function of the seed, of what it is drawn for, and of its name.
 
-So neither the order of sends nor how many calls overlap changes what becomes of a message, and a draw that is added
-later changes no other one.
+So how many calls overlap does not change what becomes of a message, and a draw that is added later changes no other
+one. What is sent in the same order has the same ids, and the same fates.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import socket
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -74,10 +75,10 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
         """The application's public key, as PEM."""
         return public_key_of(self.private_key.read_text())
 
-    def certificate(self) -> trustme.LeafCert:
-        """A certificate for this machine, and for Vonage's names, which only who trusts the authority will believe."""
+    def certificate(self, host: str) -> trustme.LeafCert:
+        """A certificate for the address listened on, this machine, and Vonage's names, for who trusts the authority."""
         authority = trustme.CA.from_pem(self.authority.read_bytes(), self._authority_key.read_bytes())
-        return authority.issue_cert(*LOCAL_NAMES, *HOSTS)
+        return authority.issue_cert(*dict.fromkeys((*LOCAL_NAMES, host, socket.gethostname(), *HOSTS)))
 
 
 def environment_of(account: Account, keys: Keys, url: str, tls_address: str) -> dict[str, str]:

@@ -42,6 +42,9 @@ SEED = 1
 # Stepped time begins here, so that the same seed gives the same bytes.
 STEPPED_BEGAN = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SPEED_MAX = 1_000_000.0
+LATENCY_SECONDS_MAX = 86_400.0
+SPREAD_MAX = 3.0
+YEARS = range(1970, 9_000)
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,7 +118,7 @@ def _scenario(written: _Scenario) -> Scenario:
     return Scenario(
         seed=written.seed,
         speed=speed_of(written.speed),
-        began_at=_aware(written.begin),
+        began_at=aware(written.begin),
         status_url=written.status_url,
         receipt_url=written.receipt_url,
         balance=_amount(balance),
@@ -154,6 +157,8 @@ def _network(code: str, changes: Mapping[str, object]) -> Network:
         raise SettingsError(f"network.{code}: no number is below 0, and none is infinite")
     if sum(network.fates.values()) <= 0 or max(network.duplicates, network.disorder) > 1:
         raise SettingsError(f"network.{code}: some fate has a weight, and duplicates and disorder are 1 at most")
+    if network.latency_seconds > LATENCY_SECONDS_MAX or network.spread > SPREAD_MAX:
+        raise SettingsError(f"network.{code}: a latency is a day at most, and its spread {SPREAD_MAX:g}")
     return network
 
 
@@ -161,5 +166,8 @@ class _StrictNetwork(Network, kw_only=True, frozen=True, forbid_unknown_fields=T
     """A network, where a name that there is not is an error."""
 
 
-def _aware(moment: datetime | None) -> datetime | None:
+def aware(moment: datetime | None) -> datetime | None:
+    """A time with its zone. SettingsError for one near the ends of the calendar."""
+    if moment is not None and moment.year not in YEARS:
+        raise SettingsError(f"Time begins between the years {YEARS.start} and {YEARS.stop - 1}, not in {moment.year}")
     return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment

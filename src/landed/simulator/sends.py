@@ -102,7 +102,7 @@ PROBLEMS: Mapping[str, Problem] = {
     "throttled": Problem(HTTPStatus.TOO_MANY_REQUESTS, "/messages#1000", "Rate Limit Hit"),
     "internal": Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "/messages#1000", "Internal error"),
 }
-# What the SMS API's refusals are in the Messages API; any other is told by a rejected status there.
+# What the SMS API's refusals are in the Messages API; any other is a parameter that is not taken.
 REFUSALS: Mapping[str, str] = {
     THROTTLED: "throttled", "2": "content", "3": "content", "4": "credentials", "5": "internal", "6": "content",
     "7": "recipient", "8": "credentials", NO_CREDIT: "balance", "12": "content", "14": "credentials", "15": "sender",
@@ -216,6 +216,8 @@ class Sends:
             raise Invalid("content", "A failover is a list of messages.", "failover")
         application = self._simulator.account.applications.get(application_id or "")
         usual = version if version == "v0.1" or application is None else application.version or version
+        if any("failover" in each for each in failover):
+            raise Invalid("content", "A message of a failover has none of its own.", "failover")
         following = [_checked(each, usual, application_id, ()) for each in failover]
         return _checked(fields, usual, application_id, tuple(following))
 
@@ -366,6 +368,8 @@ def _sms(fields: Mapping[str, str]) -> Send:
     ttl = whole(fields["ttl"], SMS_TTL_MS[-1]) if fields.get("ttl") else None
     if fields.get("ttl") and (ttl is None or ttl not in SMS_TTL_MS):
         raise NotTaken("3", "The time to live is 20000 to 604800000 milliseconds.")
+    if fields.get("message-class") and whole(fields["message-class"], 3) is None:
+        raise NotTaken("3", "The message class is 0 to 3.")
     if len(fields.get("client-ref") or "") > CLIENT_REF_CHARACTERS_MAX:
         raise NotTaken("3", f"A client reference has {CLIENT_REF_CHARACTERS_MAX} characters at most.")
     return Send(

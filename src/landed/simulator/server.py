@@ -68,7 +68,7 @@ class Server:
     async def _serve(self, listening: socket.socket, listening_tls: socket.socket) -> None:
         app = create_app(self.simulator, self._client)
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        certificate = await asyncio.to_thread(self._keys.certificate)
+        certificate = await asyncio.to_thread(self._keys.certificate, listening_tls.getsockname()[0])
         certificate.configure_cert(context)
         for sock, tls in ((listening, None), (listening_tls, context)):
             at_once(sock)

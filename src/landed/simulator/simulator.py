@@ -150,7 +150,9 @@ class Simulator:
         if said is None:
             return None
         is_status = form is Api.MESSAGES
-        code = code_of(form, claim.reason)
+        # What is refused without a reason has no code in the Messages API, and never 0, which is success, in the other.
+        is_odd = form is Api.SMS and claim.word is Word.REJECTED and not claim.reason
+        code = code_of(form, "unknown" if is_odd else claim.reason)
         segments = tuple(
             Segment(
                 provider_status=WORDS[Api.MESSAGES][segment.word] or "submitted",
@@ -320,6 +322,10 @@ class Simulator:
         if following and workflow is not None:
             number = int(workflow.items_number or 0) + 1
             send = msgspec.structs.replace(following[0], failover=following[1:])
+            try:
+                self._admit(send)
+            except Refused:
+                return
             self._sent(send, msgspec.structs.replace(workflow, items_number=str(number)))
 
     def _form(self, message: Message, claim: Claim) -> Form:

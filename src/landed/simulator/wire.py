@@ -75,18 +75,14 @@ class Client:
         """The status of the answer. NoAnswer when there is none within the time that Vonage waits."""
         target = self._target(url)
         head = _head(method, target, query, headers, body)
-        while True:
-            connection, is_new = await self._connection(target)
-            try:
-                status = await connection.exchange(head + body)
-            except ConnectionError as error:
-                # A kept connection may have been closed just now; nobody has seen this request then.
-                if not is_new and connection.is_untouched:
-                    continue
-                raise NoAnswer(f"connection lost: {error}") from error
-            finally:
-                self._put_back(target, connection)
-            return status
+        connection = await self._connection(target)
+        try:
+            # Once and no more: whoever closed a connection may have read what was written to it.
+            return await connection.exchange(head + body)
+        except ConnectionError as error:
+            raise NoAnswer(f"connection lost: {error}") from error
+        finally:
+            self._put_back(target, connection)
 
     def close(self) -> None:
         """Close all connections."""
@@ -103,12 +99,12 @@ class Client:
                 self._targets[url] = target
         return target
 
-    async def _connection(self, target: Target) -> tuple[_Connection, bool]:
+    async def _connection(self, target: Target) -> _Connection:
         idle = self._idle.get((target.host, target.port, target.is_secure), [])
         while idle:
             connection = idle.pop()
             if connection.is_open:
-                return connection, False
+                return connection
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_SECONDS_MAX):
@@ -122,7 +118,7 @@ class Client:
             raise NoAnswer(f"no connection within {CONNECT_SECONDS_MAX:.0f} s") from error
         except OSError as error:
             raise NoAnswer(f"no connection: {error}") from error
-        return connection, True
+        return connection
 
     def _put_back(self, target: Target, connection: _Connection) -> None:
         if not connection.is_open:
@@ -139,7 +135,6 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.is_open = False
-        self.is_untouched = True
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
         self._parser = httptools.HttpResponseParser(self)
@@ -152,7 +147,7 @@ class _Connection(asyncio.Protocol):
         """Send a request and wait for the status of its answer."""
         if not self.is_open:
             raise ConnectionResetError("closed by the receiver")
-        self.is_untouched, self._is_framed, self._received, self._status = True, False, 0, 0
+        self._is_framed, self._received, self._status = False, 0, 0
         self._answer = self._loop.create_future()
         timer = self._loop.call_later(ANSWER_SECONDS_MAX, self._late)
         self._transport.write(request)
@@ -185,7 +180,6 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Asyncio's."""
-        self.is_untouched = False
         self._received += len(data)
         if self._answer is None or self._received > ANSWER_BYTES_MAX:
             self.abort()
@@ -193,7 +187,7 @@ class _Connection(asyncio.Protocol):
             return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self.abort()
             self._fail(NoAnswer(f"no HTTP answer: {error}"))
 
