@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import uvicorn
 
+from landed.errors import SurroundingsError
+
 
 def at_once(listening: socket.socket) -> None:
     """Let what is written to a socket's connections leave at once.
@@ -32,8 +34,11 @@ class Unsignalled(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start as uvicorn does, and say when that is done."""
-        await super().startup(sockets)
+        """Start as uvicorn does, and say when that is done. SurroundingsError when the application will not."""
+        try:
+            await super().startup(sockets)
+        except SystemExit as error:
+            raise SurroundingsError("The application did not start; uvicorn's log says why.") from error
         self.is_up.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -268,19 +268,14 @@ def _serve_asgi(app: Any) -> tuple[str, Callable[[], None]]:  # noqa: ANN401
         await asyncio.wait({serving, up}, return_when=asyncio.FIRST_COMPLETED)
         is_up.set()
         up.cancel()
-        await serving
+        with suppress(SurroundingsError):
+            await serving
 
-    def run() -> None:
-        # uvicorn leaves by SystemExit when the application fails to start; it has logged why.
-        with suppress(SystemExit):
-            asyncio.run(serve())
-        is_up.set()
-
-    thread = threading.Thread(target=run, daemon=True)
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
     thread.start()
     if not is_up.wait(STOP_SECONDS) or not server[0].started:
         listening.close()
-        raise SurroundingsError("The application did not start; what it said is in the log of uvicorn.error.")
+        raise SurroundingsError("The application did not start; the log of uvicorn.error says why.")
 
     def stop() -> None:
         server[0].should_exit = True
