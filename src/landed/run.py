@@ -578,6 +578,7 @@ async def _worker(settings: Settings, listening: socket.socket, parent_fd: int |
         heard,
         failed,
         journal_days=settings.journal_days,
+        is_writable=lambda: not os.statvfs(settings.data).f_flag & os.ST_RDONLY,
     )
     fold.start()
     watch = RoadWatch(settings.data, lambda: _fold_state(fold), lambda: _gate_figures(settings.data))

@@ -222,6 +222,20 @@ def test_files_that_cannot_be_opened_are_told(worker):
     assert isinstance(worker.failures[0], SurroundingsError)
 
 
+def test_an_idle_worker_lets_go_of_files_on_a_disk_that_became_read_only(tmp_path, monkeypatch):
+    monkeypatch.setattr("landed.worker.loop.LOOK_SECONDS", 0.01)
+    is_writable = threading.Event()
+    is_writable.set()
+    worker = Worker(tmp_path, is_writable=is_writable.is_set)
+    worker.loop.start()
+    time.sleep(0.05)
+    assert worker.loop.is_alive
+    is_writable.clear()
+    assert worker.failed.wait(SECONDS_MAX)
+    assert "read-only" in str(worker.failures[0])
+    worker.loop.stop()
+
+
 def test_it_checkpoints_the_journal_behind_the_gate(worker, journal, monkeypatch):
     monkeypatch.setattr("landed.worker.loop.CHECKPOINT_SECONDS", 0.0)
     journal_file = run.journal_path(worker.directory)

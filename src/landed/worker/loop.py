@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from landed.errors import JournalUnable, StoreUnable
+from landed.errors import JournalUnable, StoreUnable, Unable
 from landed.journal import Journal
 from landed.store import Progress, Store
 from landed.worker.fold import Fold, Heard
@@ -21,6 +21,7 @@ IDLE_SECONDS = 0.02
 BETWEEN_BATCHES_SECONDS = 0.05
 CHECKPOINT_SECONDS = 1.0
 RETRY_SECONDS = 1.0
+LOOK_SECONDS = 1.0
 LAST_BATCHES_SECONDS = 1.5
 LEDGER_SECONDS = 60.0
 
@@ -30,11 +31,12 @@ log = structlog.get_logger("landed.fold")
 class FoldLoop:
     """Runs a fold in a thread; `failed` is told, from there, of the error that ended it.
 
-    A disk that is full or a file that is held ends nothing: it waits and tries again. Records older
-    than `journal_days` are retired from the journal, up to where the ledger was even a minute ago.
+    A disk that is full or a file that is held ends nothing: it waits and tries again. One that the kernel made
+    read-only ends it, so that nobody holds a file of it and it can be repaired. Records older than `journal_days` are
+    retired from the journal, up to where the ledger was even a minute ago.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its two doors, whom it tells, and what bounds it
         self,
         open_journal: Callable[[], Journal],
         open_store: Callable[[], Store],
@@ -42,7 +44,10 @@ class FoldLoop:
         failed: Callable[[BaseException], None],
         *,
         journal_days: int = 0,
+        is_writable: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._is_writable = is_writable
+        self._looked = time.monotonic()
         self._open_journal = open_journal
         self._open_store = open_store
         self._heard = heard
@@ -101,6 +106,11 @@ class FoldLoop:
 
     def _round(self, journal: Journal, fold: Fold, retention: Retention) -> float:
         """Fold a batch and tidy up; the seconds to wait before the next."""
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            self._looked = time.monotonic()
+            # Who has nothing to write would never find out.
+            if not self._is_writable():
+                raise Unable("The data directory can no longer be written: its file system is read-only.")
         folded = fold.step()
         self.progress = fold.progress
         self.behind = journal.last_position() - fold.progress.position
