@@ -57,6 +57,10 @@ def test_every_setting_is_documented_with_its_default_and_meaning(row):
         "parse",
         "quarantine",
         "simulate",
+        "send",
+        "wait",
+        "track",
+        "jwt",
     ],
 )
 def test_every_command_is_in_the_readme(command):

@@ -9,6 +9,8 @@ LandedError
 │   └── Unable          a file cannot be opened or written now, and nothing was: it may work later
 │       ├── StoreUnable     the store rolled back: the fold waits and tries again
 │       └── JournalUnable   the journal rolled back: answered 503, tried again
+├── NotTaken          Vonage's: it certainly did not take a message, and says why
+├── Unclear           nobody's: whether Vonage took a message cannot be known
 └── FoldStopped       ours or the operator's: going on would skip or repeat records
 """
 
@@ -41,6 +43,22 @@ class Unreadable(_WithReason):
 
     `reason` is one of: `not-a-form`, `unknown-form`, `no-message-id`.
     """
+
+
+class NotTaken(_WithReason):
+    """Vonage did not take a message. `reason` is a slug of `landed.domain.meanings`, `wait_seconds` when to try again.
+
+    `taken` has the ids of those parts of a long text that it did take.
+    """
+
+    def __init__(self, reason: str, sentence: str, wait_seconds: float, taken: tuple[str, ...] = ()) -> None:
+        super().__init__(reason, sentence)
+        self.wait_seconds = wait_seconds
+        self.taken = taken
+
+
+class Unclear(LandedError):
+    """Whether Vonage took a message cannot be known: the request left, and no answer came that says so."""
 
 
 class SettingsError(LandedError):

@@ -97,6 +97,7 @@ def _prefix(value: object) -> object:
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_several_networks)]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_several)]
 Key = Annotated[str | None, BeforeValidator(_blank_is_unset)]
+Secret = Annotated[SecretStr | None, BeforeValidator(_blank_is_unset)]
 Hours = Annotated[float, Field(le=24 * 366, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, le=3_600, allow_inf_nan=False)]
 
@@ -238,6 +239,28 @@ class Settings(BaseSettings):
         validation_alias="VONAGE_SIGNATURE_METHOD",
         description="The only method taken for the SMS API's `sig`; any if unset.",
     )
+    vonage_api_secret: Secret = Field(
+        default=None, validation_alias="VONAGE_API_SECRET", description="The account's API secret, to send with."
+    )
+    vonage_application_id: Key = Field(
+        default=None, validation_alias="VONAGE_APPLICATION_ID", description="The application that sends."
+    )
+    vonage_private_key: Secret = Field(
+        default=None,
+        validation_alias="VONAGE_PRIVATE_KEY",
+        description="The application's private key: the path of its file, or the key itself.",
+    )
+    vonage_api_host: Key = Field(
+        default=None,
+        validation_alias="VONAGE_API_HOST",
+        description="Host of Vonage's Messages API; `api.nexmo.com` if unset.",
+    )
+    vonage_rest_host: Key = Field(
+        default=None,
+        validation_alias="VONAGE_REST_HOST",
+        description="Host of Vonage's SMS API; `rest.nexmo.com` if unset.",
+    )
+    send_seconds_max: Seconds = Field(default=30.0, description="How long to wait for the answer to a send, seconds.")
     account: tuple[AccountSettings, ...] = Field(default=(), description="More accounts.")
     sms_signature: SmsSignature = Field(
         default="when-present", description="Whether the SMS API's requests must be signed once there is a secret."

@@ -19,7 +19,16 @@ from landed.domain.moments import microseconds, moment
 from landed.domain.receipt import Inbound, Outcome, Receipt, Status
 from landed.domain.rollups import cell_of, cells_of_firsts, counted, days_of
 from landed.errors import FoldStopped, StoreUnable
-from landed.journal.record import Ids, RequestRecord, SentRecord, TickRecord, decode_told, encode
+from landed.journal.record import (
+    Ids,
+    IntentRecord,
+    NotSentRecord,
+    RequestRecord,
+    SentRecord,
+    TickRecord,
+    decode_told,
+    encode,
+)
 from landed.journal.sqlite import SqliteJournal
 from landed.store import Changes, Filter, First, Kept, Tally
 from landed.store.sqlite import VIEWS, SqliteReader, SqliteStore
@@ -139,6 +148,26 @@ sents = st.builds(
     sent_us=received,
     client_ref=st.sampled_from([None, "order-1"]),
     api=st.sampled_from(["messages", "sms"]),
+    intent=st.sampled_from([b"", b"intent 1", b"intent 2"]),
+)
+intents = st.builds(
+    lambda **fields: IntentRecord(channel="sms", to="491701234567", sender="ACME", **fields),
+    id=st.sampled_from([b"intent 1", b"intent 2"]),
+    account=accounts,
+    at_us=received,
+    api=st.sampled_from(["messages", "sms"]),
+    client_ref=st.sampled_from(["order-1", "order-2"]),
+    number=st.integers(0, 2),
+)
+not_sents = st.builds(
+    NotSentRecord,
+    id=st.builds(IDS.next),
+    intent=st.sampled_from([b"intent 1", b"intent 2"]),
+    account=accounts,
+    at_us=received,
+    unclear=st.booleans(),
+    reason=st.sampled_from(["", "throttled"]),
+    detail=st.sampled_from(["no answer", "slower"]),
 )
 inbounds = st.builds(
     lambda message_id, text, fields: inbound(message_id, text, **fields),
@@ -161,7 +190,11 @@ several = st.builds(
 )
 ticks = st.builds(lambda at_us: TickRecord(id=IDS.next(), at_us=at_us), received)
 records = st.lists(
-    st.one_of(statuses, statuses, sms_receipts, sms_receipts, sents, inbounds, unreadables, several, ticks), max_size=14
+    st.one_of(
+        *(statuses, statuses, sms_receipts, sms_receipts, sents, intents, not_sents, inbounds, unreadables, several),
+        ticks,
+    ),
+    max_size=14,
 )
 
 
@@ -618,7 +651,7 @@ def test_a_first_receipt_gives_the_rows_that_a_join_of_one_fact_gives(record):
 
     message = message_of(ACCOUNT, [fact])
     assert short == saved(Changes(messages=[(row, message)], facts=[joined]))
-    assert [len(rows) for rows in short.values()] == [1, 1, 0, 0, 1, 0, 0, 1]
+    assert [len(rows) for rows in short.values()] == [1, 1, 0, 0, 0, 1, 0, 0, 1]
     assert cells_of_firsts([(ACCOUNT, receipt, record.received_us)] * 2) == {cell_of(message): 2}
 
 

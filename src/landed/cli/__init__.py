@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from landed import __version__
-from landed.cli import demo, doctor, keep, parse, quarantine, read, serve, simulate
+from landed.cli import demo, doctor, keep, parse, quarantine, read, send, serve, simulate
 from landed.errors import LandedError
 
 EXIT_NO = 1
@@ -47,6 +47,10 @@ def _landed(
 app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
 app.command("simulate")(simulate.simulate)
+app.command("send")(send.send)
+app.command("wait")(send.wait)
+app.command("track")(send.track)
+app.command("jwt")(send.jwt)
 app.command("list")(read.list_messages)
 app.command("show")(read.show)
 app.command("tail")(read.tail)

@@ -97,8 +97,8 @@ def simulate(  # noqa: PLR0913 - one argument an option
 
     Example: landed simulate --env vonage.env --speed 60
     """
+    from landed.durations import seconds_of  # noqa: PLC0415
     from landed.errors import SettingsError  # noqa: PLC0415
-    from landed.simulator.faults import seconds_of  # noqa: PLC0415
     from landed.simulator.scenario import load_scenario  # noqa: PLC0415
 
     if list_:

@@ -60,10 +60,44 @@ class KeptRequest(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc
     accepted_by: str = ""
 
 
+class IntentRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="intent"):
+    """A send that is about to leave, kept before it does, so that no crash can hide it.
+
+    `client_ref` goes out with it, and comes back in its receipts. `batch` and `number` say of which list it is.
+    """
+
+    id: bytes
+    at_us: int
+    account: str
+    api: str
+    channel: str
+    to: str
+    sender: str
+    client_ref: str
+    batch: str = ""
+    number: int = 0
+
+
+class NotSentRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="not-sent"):
+    """What became of an intent that has no message ids: Vonage refused it, or nobody knows whether it took it.
+
+    `reason` is a reason's slug, or empty; `detail` one sentence.
+    """
+
+    id: bytes
+    at_us: int
+    account: str
+    intent: bytes
+    unclear: bool
+    reason: str
+    detail: str
+
+
 class SentRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="sent"):
     """The sending side's own word that it sent a message; it may come before or after receipts.
 
     Of a long text that went out in parts, each is a message: `part` of `parts`, in the group of the first one's id.
+    `intent` is the record of it that was kept before, where landed itself sent it.
     """
 
     id: bytes
@@ -79,6 +113,7 @@ class SentRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag
     group: str = ""
     part: int = 0
     parts: int = 0
+    intent: bytes = b""
 
 
 class TickRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="tick"):
@@ -92,8 +127,8 @@ class TickRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag
 REQUEST_TAG = msgspec.msgpack.encode(REQUEST)
 REQUEST_TAG_WITHIN_BYTES = 16
 
-Record = RequestRecord | SentRecord | TickRecord
-Told = KeptRequest | SentRecord | TickRecord
+Record = RequestRecord | IntentRecord | NotSentRecord | SentRecord | TickRecord
+Told = KeptRequest | IntentRecord | NotSentRecord | SentRecord | TickRecord
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)

@@ -16,12 +16,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from landed.domain.receipt import Api
+from landed.durations import seconds_of
 from landed.errors import SettingsError
 from landed.simulator.account import changed_settings
 from landed.simulator.callbacks import KEPT_MAX, Callback
 from landed.simulator.endpoints import whole
 from landed.simulator.fates import CARDS, FATES, REFUSED, fate_named
-from landed.simulator.faults import KINDS, Fault, seconds_of, wanted
+from landed.simulator.faults import KINDS, Fault, wanted
 from landed.simulator.networks import Network
 from landed.simulator.scenario import speed_of
 from landed.simulator.simulator import Message, Simulator

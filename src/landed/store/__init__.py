@@ -17,6 +17,7 @@ import msgspec
 from landed.domain.lifecycle import Fact, Group, Message
 from landed.domain.receipt import Inbound, Receipt
 from landed.domain.rollups import HOURS_A_DAY, Cell, Summary
+from landed.domain.sending import Sending
 
 MessageKey = tuple[str, str]
 """Account and message id."""
@@ -115,6 +116,7 @@ class Changes(msgspec.Struct, kw_only=True):
     facts: list[tuple[int, Kept]] = []
     inbound: list[KeptInbound] = []
     unreadable: list[tuple[int, datetime, str]] = []
+    sendings: list[Sending] = []
     cells: Counter[Cell] = msgspec.field(default_factory=Counter)
     tally: Tally = msgspec.field(default_factory=Tally)
 
@@ -139,6 +141,9 @@ class Store(Protocol):
 
     def load_inbound(self, keys: Collection[bytes]) -> dict[bytes, KeptInbound]:
         """The inbound messages with these keys that are kept."""
+
+    def load_sendings(self, ids: Collection[bytes]) -> dict[bytes, Sending]:
+        """What is known of these sends."""
 
     def next_rows(self) -> tuple[int, int]:
         """The rows that the next new message and the next new receipt take."""
@@ -213,6 +218,12 @@ class Reader(Protocol):
 
     def summaries(self, by: str, wanted: Period) -> dict[tuple[str, ...], Summary]:
         """The rollup of a period, summed by a dimension: its value to what the messages of it come to."""
+
+    def sendings_of(self, client_ref: str) -> Iterable[Sending]:
+        """The sends with that client reference that landed made."""
+
+    def sendings(self, batch: str) -> Iterable[Sending]:
+        """All sends of a list that landed sent."""
 
     def receipts_after(self, row: int, limit: int) -> Iterable[tuple[Kept, Message]]:
         """Receipts in the order in which they were folded, with their messages as they stand."""

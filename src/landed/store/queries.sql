@@ -41,6 +41,18 @@ ON CONFLICT (key) DO UPDATE SET
 -- name: save_unreadable
 INSERT INTO unreadable (position, received_us, reason) VALUES {rows};
 
+-- name: sendings_by_id
+SELECT {sending_columns} FROM sending WHERE id IN (SELECT unhex(value) FROM json_each(:ids));
+
+-- name: sendings_by_client_ref
+SELECT {sending_columns} FROM sending WHERE client_ref = :client_ref ORDER BY at_us;
+
+-- name: sendings_by_batch
+SELECT {sending_columns} FROM sending WHERE batch = :batch AND batch <> '' ORDER BY number;
+
+-- name: save_sendings
+INSERT OR REPLACE INTO sending ({sending_columns}) VALUES {rows};
+
 -- name: save_rollup
 INSERT INTO rollup ({rollup_columns}) VALUES {rows}
 ON CONFLICT DO UPDATE SET count = count + excluded.count;

@@ -15,6 +15,7 @@ from landed.domain.lifecycle import Fact, Message, Source
 from landed.domain.moments import microseconds, moment, shared_microseconds
 from landed.domain.receipt import OUTCOMES, Api, Inbound, Outcome, Part, Receipt, Segment, Status, Workflow
 from landed.domain.rollups import price_text
+from landed.domain.sending import Sending, SendState
 from landed.store import First, Kept, KeptInbound
 
 GENERATION_BITS = 16
@@ -31,8 +32,14 @@ INBOUND_COLUMNS = (
     "key, position, copies, received_us, account, message_id, api, channel, message_type, text, recipient, sender, "
     "occurred_us, zone_assumed, api_key, verified, stale, first_position"
 )
+SENDING_COLUMNS = (
+    "id, position, at_us, account, api, channel, recipient, sender, client_ref, batch, number, state, parts, reason, "
+    "detail"
+)
 
 Row = tuple[Any, ...]
+
+_parts: msgspec.json.Decoder[tuple[tuple[int, str], ...]] = msgspec.json.Decoder(tuple[tuple[int, str], ...])
 
 
 class _More(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -256,6 +263,48 @@ def kept_of_row(row: Row, message_id: str) -> Kept:
 def unreadable_row(position: int, at: datetime, reason: str) -> Row:
     """A request that could not be read, as its table has it."""
     return (position, microseconds(at), reason)
+
+
+def sending_row(sending: Sending) -> Row:
+    """A send as its table has it."""
+    return (
+        sending.id,
+        sending.position,
+        microseconds(sending.at),
+        sending.account,
+        sending.api,
+        sending.channel,
+        sending.to,
+        sending.sender,
+        sending.client_ref,
+        sending.batch,
+        sending.number,
+        int(sending.state),
+        msgspec.json.encode(sending.parts).decode(),
+        sending.reason,
+        sending.detail,
+    )
+
+
+def sending_of_row(row: Row) -> Sending:
+    """A send from its row."""
+    return Sending(
+        id=row[0],
+        position=row[1],
+        at=moment(row[2]),
+        account=row[3],
+        api=row[4],
+        channel=row[5],
+        to=row[6],
+        sender=row[7],
+        client_ref=row[8],
+        batch=row[9],
+        number=row[10],
+        state=SendState(row[11]),
+        parts=_parts.decode(row[12]),
+        reason=row[13],
+        detail=row[14],
+    )
 
 
 def inbound_row(kept: KeptInbound) -> Row:

@@ -26,6 +26,7 @@ from landed.domain.lifecycle import Group, Message, group_of, message_of
 from landed.domain.moments import microseconds, moment
 from landed.domain.receipt import Outcome
 from landed.domain.rollups import CELL_FIELDS, HOURS_A_DAY, Cell, Summary, cells_version, counted, days_of
+from landed.domain.sending import Sending
 from landed.errors import FoldStopped, StoreUnable, Unable
 from landed.journal import Retired
 from landed.sqlite import is_unable, open_file, open_to_read, writing
@@ -35,6 +36,7 @@ from landed.store.rows import (
     INBOUND_COLUMNS,
     MESSAGE_COLUMNS,
     RECEIPT_COLUMNS,
+    SENDING_COLUMNS,
     Row,
     hash_of,
     inbound_of_row,
@@ -45,6 +47,8 @@ from landed.store.rows import (
     message_row_of_first,
     receipt_row,
     receipt_row_of_first,
+    sending_of_row,
+    sending_row,
     unreadable_row,
 )
 from landed.store.sieve import Sieve, Sought
@@ -59,7 +63,7 @@ ROWS_A_STATEMENT = 256
 WAL_PAGES_MAX = 4_096
 # Room for the part of the index that new messages fall into, a generation of random keys.
 CACHE_KIB = 64 * 1024
-VIEWS = ("message", "receipt", "inbound", "unreadable", "fold", "era_filter", "rollup", "rollup_made")
+VIEWS = ("message", "receipt", "inbound", "unreadable", "sending", "fold", "era_filter", "rollup", "rollup_made")
 
 # What is known by retired records alone: each receipt that they were the first to tell, and its message.
 CARRY = (
@@ -67,6 +71,7 @@ CARRY = (
     "INSERT INTO main.message SELECT * FROM older.message WHERE id IN (SELECT message FROM main.receipt)",
     "INSERT INTO main.inbound SELECT * FROM older.inbound WHERE first_position <= :through",
     "INSERT INTO main.unreadable SELECT * FROM older.unreadable WHERE position <= :through",
+    "INSERT INTO main.sending SELECT * FROM older.sending WHERE position <= :through",
 )
 CARRIED = (
     "SELECT (SELECT count(*) FROM main.message), (SELECT count(*) FROM main.unreadable), (SELECT count(*) FROM ("
@@ -181,6 +186,11 @@ class SqliteStore:
         rows = self._db.execute(self._sql["inbound_by_key"], {"keys": wanted})
         return {row[0]: inbound_of_row(row) for row in rows}
 
+    def load_sendings(self, ids: Collection[bytes]) -> dict[bytes, Sending]:
+        """What is known of these sends."""
+        wanted = {"ids": msgspec.json.encode([each.hex() for each in ids]).decode()}
+        return {row[0]: sending_of_row(row) for row in self._db.execute(self._sql["sendings_by_id"], wanted)}
+
     def next_rows(self) -> tuple[int, int]:
         """The rows that the next new message and the next new receipt take."""
         message, receipt = self._db.execute(self._sql["newest"]).get
@@ -194,6 +204,7 @@ class SqliteStore:
         self._insert("save_receipts", starmap(receipt_row, changes.facts))
         self._insert("save_inbound", map(inbound_row, changes.inbound))
         self._insert("save_unreadable", starmap(unreadable_row, changes.unreadable))
+        self._insert("save_sendings", map(sending_row, changes.sendings))
         self._sift((first.message_row, first.receipt.message_id) for first in changes.firsts)
         self._sift((row, message.message_id) for row, message in changes.messages)
         self._save_cells(changes.cells)
@@ -389,6 +400,15 @@ class SqliteReader:
         values = {"generations": _array(self._generations()), "group": message.part.group, "account": message.account}
         return group_of(map(message_of_row, self._db.execute(self._sql["messages_by_group"], values)))
 
+    def sendings(self, batch: str) -> list[Sending]:
+        """All sends of a list that landed sent."""
+        return [sending_of_row(row) for row in self._db.execute(self._sql["sendings_by_batch"], {"batch": batch})]
+
+    def sendings_of(self, client_ref: str) -> list[Sending]:
+        """The sends with that client reference that landed made."""
+        values = {"client_ref": client_ref}
+        return [sending_of_row(row) for row in self._db.execute(self._sql["sendings_by_client_ref"], values)]
+
     def first_hour(self) -> int | None:
         """The first hour in which a message was seen; None before there is any. Unable while they are counted first."""
         if self._db.execute(self._sql["rollup_version"]).get is None:
@@ -457,6 +477,7 @@ def queries() -> Mapping[str, str]:
         "{message_columns}": MESSAGE_COLUMNS,
         "{receipt_columns}": RECEIPT_COLUMNS,
         "{inbound_columns}": INBOUND_COLUMNS,
+        "{sending_columns}": SENDING_COLUMNS,
         "{rollup_columns}": ROLLUP_COLUMNS,
     }
     for mark, names in columns.items():

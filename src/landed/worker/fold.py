@@ -21,9 +21,10 @@ from landed.domain.lifecycle import Fact, Message, Source, greater_copy, inbound
 from landed.domain.moments import microseconds, moment
 from landed.domain.receipt import Api, Inbound, Part, Receipt, Status
 from landed.domain.rollups import Cell, cell_of, cell_of_first, cells_of_firsts
+from landed.domain.sending import Sending, SendState, joined_sending
 from landed.errors import FoldStopped, Unreadable
 from landed.journal import Journal
-from landed.journal.record import KeptRequest, SentRecord, TickRecord, Told, decode_told
+from landed.journal.record import IntentRecord, KeptRequest, NotSentRecord, SentRecord, Told, decode_told
 from landed.store import Changes, First, Kept, KeptInbound, Known, MessageKey, Progress, Sealed, Store
 from landed.vonage.parse import Coverage, Trust, read
 from landed.vonage.request import Request
@@ -127,6 +128,7 @@ class _Batch:
         # Each message that moves, with the cell that it leaves.
         self._moved: dict[MessageKey, Cell | None] = {}
         self._inbound: dict[bytes, KeptInbound] = {}
+        self._sendings: dict[bytes, Sending] = {}
         self._next_message = self._next_receipt = 0
 
     def changes(self, store: Store) -> Changes:
@@ -135,6 +137,7 @@ class _Batch:
         self._known = store.load(message_keys)
         self._alone = {key for key, count in message_keys.items() if count == 1 and key not in self._known}
         self._inbound = store.load_inbound(inbound_keys) if inbound_keys else {}
+        self._take_sendings(store)
         self._next_message, self._next_receipt = store.next_rows()
         for position, record, facts in self._records:
             self._take(position, record, facts)
@@ -149,7 +152,15 @@ class _Batch:
                 self._changes.messages.append((known.row, joined))
                 self._count(self._moved[message], cell_of(joined))
         self._changes.inbound = list(self._inbound.values())
+        self._changes.sendings = list(self._sendings.values())
         return self._changes
+
+    def _take_sendings(self, store: Store) -> None:
+        told = [sending for position, record, _ in self._records if (sending := _sending(position, record))]
+        self._sendings = store.load_sendings({each.id for each in told}) if told else {}
+        for sending in told:
+            kept = self._sendings.get(sending.id)
+            self._sendings[sending.id] = sending if kept is None else joined_sending(kept, sending)
 
     def _take(self, position: int, record: Told, facts: _Read) -> None:
         if isinstance(record, KeptRequest):
@@ -303,7 +314,7 @@ def _keys(records: Iterable[tuple[int, Told, _Read]]) -> tuple[Counter[MessageKe
     messages: list[MessageKey] = []
     inbound: set[bytes] = set()
     for _, record, facts in records:
-        if isinstance(record, TickRecord) or isinstance(facts, Unreadable):
+        if isinstance(facts, Unreadable) or not isinstance(record, KeptRequest | SentRecord):
             continue
         for fact in facts:
             if isinstance(fact, Receipt):
@@ -326,6 +337,49 @@ def _greater_inbound(one: KeptInbound, other: KeptInbound) -> KeptInbound:
 def _inbound_order(kept: KeptInbound) -> tuple[bool, bytes]:
     facts = msgspec.structs.replace(kept.inbound, raw={})
     return (facts.verified, hashlib.blake2b(msgspec.msgpack.encode(facts), digest_size=16).digest())
+
+
+def _sending(position: int, record: Told) -> Sending | None:
+    """What a record tells of a send that landed made; None where it tells nothing of any."""
+    if isinstance(record, IntentRecord):
+        return Sending(
+            id=record.id,
+            position=position,
+            at=moment(record.at_us),
+            account=record.account,
+            api=record.api,
+            channel=record.channel,
+            to=record.to,
+            sender=record.sender,
+            client_ref=record.client_ref,
+            batch=record.batch,
+            number=record.number,
+        )
+    if isinstance(record, NotSentRecord):
+        return Sending(
+            id=record.intent,
+            position=position,
+            at=moment(record.at_us),
+            account=record.account,
+            state=SendState.UNCLEAR if record.unclear else SendState.REFUSED,
+            reason=record.reason,
+            detail=record.detail,
+        )
+    if isinstance(record, SentRecord) and record.intent:
+        return Sending(
+            id=record.intent,
+            position=position,
+            at=moment(record.at_us),
+            account=record.account,
+            api=record.api,
+            channel=record.channel,
+            to=record.to or "",
+            sender=record.sender or "",
+            client_ref=record.client_ref or "",
+            state=SendState.SENT,
+            parts=((max(record.part, 1), record.message_id),),
+        )
+    return None
 
 
 def _sent(record: SentRecord) -> Receipt:

@@ -1,0 +1,1 @@
+"""Sending through Vonage, so that no crash and no silence makes two messages of one."""
