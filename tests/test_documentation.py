@@ -57,6 +57,7 @@ def test_every_setting_is_documented_with_its_default_and_meaning(row):
         "parse",
         "quarantine",
         "simulate",
+        "init",
         "send",
         "wait",
         "track",

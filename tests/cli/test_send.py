@@ -154,3 +154,29 @@ def test_a_send_made_elsewhere_is_tracked(command, tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "data" / "journal.db").exists()
     assert callable(library.track)
+
+
+def test_what_is_rejected_falls_over_to_what_the_file_says(vonage, command, tmp_path):
+    (tmp_path / "failover.json").write_text('[{"channel": "sms", "text": "Hello by SMS", "to": "447700900001"}]')
+    options = ["--channel", "whatsapp", "--failover", "failover.json", "--json"]
+    done = command("send", "Hello", "--to", "447700900102", "--from", "447700900999", *options)
+    told = json.loads(done.stdout)
+    vonage.step(minutes=1)
+    assert (done.returncode, told["state"]) == (0, "sent")
+    assert told["workflow_id"]
+    assert [(message.channel, message.text) for message in vonage.messages()] == [
+        ("whatsapp", "Hello"),
+        ("sms", "Hello by SMS"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "options"),
+    [("[{}]", []), ("{", []), ('[{"channel": "sms", "text": "x"}]', ["--api", "sms"]), (None, [])],
+    ids=["incomplete", "no JSON", "SMS API", "no file"],
+)
+def test_a_failover_that_is_none_is_said(vonage, command, tmp_path, content, options):
+    if content is not None:
+        (tmp_path / "failover.json").write_text(content)
+    done = command("send", "Hello", "--to", TO, "--from", "ACME", "--failover", "failover.json", *options)
+    assert (done.returncode, "ailover" in done.stderr, vonage.messages()) == (2, True, [])

@@ -76,6 +76,10 @@ class Sender:
         self._wait = wait
         self._ids = Ids()
 
+    def check(self, outgoing: Outgoing) -> None:
+        """SettingsError when it could not be sent at all."""
+        self._vonage.check(outgoing)
+
     def send(self, outgoing: Outgoing, *, batch: str = "", number: int = 0) -> Sent:
         """Send one message, and say what became of it. An empty client reference is given one of its own.
 
