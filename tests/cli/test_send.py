@@ -180,3 +180,17 @@ def test_a_failover_that_is_none_is_said(vonage, command, tmp_path, content, opt
         (tmp_path / "failover.json").write_text(content)
     done = command("send", "Hello", "--to", TO, "--from", "ACME", "--failover", "failover.json", *options)
     assert (done.returncode, "ailover" in done.stderr, vonage.messages()) == (2, True, [])
+
+
+@pytest.mark.usefixtures("serving")
+def test_a_send_that_was_not_taken_is_shown_with_what_to_do(command):
+    command("send", "Hello", "--to", "447700900709", "--from", "ACME", "--client-ref", "order-7")
+    for _ in range(100):
+        shown = command("show", "order-7")
+        if shown.returncode == 0:
+            break
+    assert "Vonage did not take it: Low balance." in shown.stdout
+    assert "insufficient-credit" in shown.stdout
+    assert "447700900709" not in shown.stdout
+    told = json.loads(command("show", "order-7", "--json").stdout)
+    assert (told["state"], told["reason"], told["to"]) == ("refused", "insufficient-credit", "447700900709")

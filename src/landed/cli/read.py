@@ -99,13 +99,17 @@ def show(
     reader = _reader(data, quiet=json)
     if reader is None:
         return
+    from landed.cli.story import print_json, print_requests, print_sending, print_story  # noqa: PLC0415
+
     messages = reader.find(reference, limit=PAGE_MAX if json else SHOWN_MAX)
     if not messages:
-        if not json:
+        # What landed was asked to send is known even where nobody took it.
+        sendings = reader.sendings_of(reference)
+        for sending in sendings:
+            print_sending(sending, json=json, show_numbers=show_numbers)
+        if not sendings and not json:
             typer.echo(f"No receipt has named {reference}, as a message id or as a client reference.", err=True)
-        raise typer.Exit(1)
-    from landed.cli.story import print_json, print_requests, print_story  # noqa: PLC0415
-
+        raise typer.Exit(0 if sendings else 1)
     for message in messages:
         if json:
             print_json(message, reader, _directory(data), raw=raw)

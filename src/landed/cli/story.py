@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,11 +25,13 @@ from landed.cli.printing import (
     wrapped,
 )
 from landed.domain.lifecycle import RANKS, Fact, Group, Message, in_order
+from landed.domain.meanings import REASONS
 from landed.domain.moments import moment
 from landed.domain.networks import calling_code, country_name, country_of, network_of
 from landed.domain.numbers import phone_number
 from landed.domain.reasons import reason_for, reason_of, says_something
 from landed.domain.receipt import Receipt
+from landed.domain.sending import Sending, SendState
 from landed.domain.worth import remarks_on, worth_of
 from landed.errors import SurroundingsError
 from landed.journal.record import RequestRecord, decode
@@ -79,6 +81,39 @@ def _group_as_json(group: Group) -> dict[str, object]:
         "currency": group.currency,
         "parts": parts,
     }
+
+
+# What became of a send of which there is no message.
+SENDINGS: Mapping[SendState, str] = {
+    SendState.BEGUN: "What became of it is not known: the process that sent it ended before an answer came.",
+    SendState.UNCLEAR: "What became of it is not known",
+    SendState.SENT: "Vonage took it",
+    SendState.REFUSED: "Vonage did not take it",
+}
+
+
+def print_sending(sending: Sending, *, json: bool, show_numbers: bool) -> None:
+    """A send of landed's own that no message came of."""
+    if json:
+        told = msgspec.to_builtins(sending) | {"id": sending.id.hex(), "state": sending.state.name.lower()}
+        typer.echo(encode_line({name: value for name, value in told.items() if name != "position"}))
+        return
+    look = Look(sys.stdout, show_numbers=show_numbers)
+    detail = f": {sending.detail.rstrip('.')}." if sending.detail else ""
+    rows = {
+        "what it is": f"a send that landed was asked for, begun {sending.at:%Y-%m-%d %H:%M:%S}",
+        "outcome": f"{SENDINGS[sending.state]}{look.clean(detail)}",
+        "to": look.number(sending.to),
+        "from": look.number(sending.sender),
+        "by": f"{sending.channel}, {APIS.get(sending.api, sending.api)}, account {sending.account}",
+    }
+    if sending.reason in REASONS:
+        rows["what to do"] = f"{REASONS[sending.reason].advice} ({sending.reason})"
+    elif sending.state in (SendState.BEGUN, SendState.UNCLEAR):
+        rows["what to do"] = "Wait for receipts that name it; another send might arrive twice."
+    typer.echo(look.clean(sending.client_ref))
+    for line in named_lines(rows, look):
+        typer.echo(line)
 
 
 def print_requests(message: Message, reader: SqliteReader, directory: Path) -> None:

@@ -120,7 +120,6 @@ class Simulator:
         # Recipients whose fate somebody chose.
         self.fates: dict[str, str] = {}
         self.messages: dict[str, Message] = {}
-        self.began_at = clock.now()
         self._numbers = count(1)
         self._workflows = count(1)
         self._formats = cycle(Transport)
@@ -205,6 +204,36 @@ class Simulator:
             return application.status_url
         return self.account.settings.receipt_url
 
+    def plan(self, send: Send, workflow: Workflow | None = None) -> list[Message]:
+        """The messages of a send with all that is to become of them; nothing is done yet."""
+        of = segments_in(send)
+        parts = [[number] for number in range(of)] if send.api is Api.SMS else [list(range(of))]
+        return [self._planned(send, numbers, of, workflow) for numbers in parts]
+
+    def callback_of(
+        self, message: Message, claim: Claim, due_at: datetime, occurred_at: datetime | None = None
+    ) -> Callback | None:
+        """The call that says a claim; None where nothing is said, or nobody is to hear it."""
+        if occurred_at is None:
+            occurred_at = message.sent_at + timedelta(seconds=claim.occurred_seconds)
+        receipt = self.receipt_of(message, claim, occurred_at)
+        if receipt is None:
+            return None
+        if not message.said or message.said[-1] != receipt:
+            message.said.append(receipt)
+        url = self.url_of(message.send)
+        if not url or not message.send.wants_receipts:
+            return None
+        return Callback(
+            number=0,
+            message_id=message.message_id,
+            url=url,
+            form=self._form(message, claim),
+            receipt=receipt,
+            due_at=due_at,
+            signature=FATES[message.fate].signature,
+        )
+
     def _admit(self, send: Send) -> None:
         if send.to in REFUSED:
             raise Refused(REFUSED[send.to], wait_ms=1_000)
@@ -220,12 +249,6 @@ class Simulator:
             self._recent.append(now)
         if self.account.balance < self._price(send, segments_in(send)):
             raise Refused(NO_CREDIT)
-
-    def plan(self, send: Send, workflow: Workflow | None = None) -> list[Message]:
-        """The messages of a send with all that is to become of them; nothing is done yet."""
-        of = segments_in(send)
-        parts = [[number] for number in range(of)] if send.api is Api.SMS else [list(range(of))]
-        return [self._planned(send, numbers, of, workflow) for numbers in parts]
 
     def _sent(self, send: Send, workflow: Workflow | None) -> list[Message]:
         sent = self.plan(send, workflow)
@@ -275,30 +298,6 @@ class Simulator:
             price=Decimal(0) if fate in FREE else self._price(send, len(numbers)),
             workflow=workflow,
             said=[],
-        )
-
-    def callback_of(
-        self, message: Message, claim: Claim, due_at: datetime, occurred_at: datetime | None = None
-    ) -> Callback | None:
-        """The call that says a claim; None where nothing is said, or nobody is to hear it."""
-        if occurred_at is None:
-            occurred_at = message.sent_at + timedelta(seconds=claim.occurred_seconds)
-        receipt = self.receipt_of(message, claim, occurred_at)
-        if receipt is None:
-            return None
-        if not message.said or message.said[-1] != receipt:
-            message.said.append(receipt)
-        url = self.url_of(message.send)
-        if not url or not message.send.wants_receipts:
-            return None
-        return Callback(
-            number=0,
-            message_id=message.message_id,
-            url=url,
-            form=self._form(message, claim),
-            receipt=receipt,
-            due_at=due_at,
-            signature=FATES[message.fate].signature,
         )
 
     def _later(self, message: Message, claim: Claim) -> None:
