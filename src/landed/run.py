@@ -602,7 +602,7 @@ async def _worker(settings: Settings, listening: socket.socket, parent_fd: int |
     serving.add_done_callback(lambda _: stop.set())
     await stop.wait()
     watching.cancel()
-    server.should_exit = True
+    server.leave()
     await asyncio.to_thread(fold.stop)
     await serving
     for error in failures:

@@ -260,8 +260,10 @@ def _serve_asgi(app: Any) -> tuple[str, Callable[[], None]]:  # noqa: ANN401
     config = uvicorn.Config(app, interface="asgi3", log_config=None, access_log=False, timeout_graceful_shutdown=1)
     is_up = threading.Event()
     server: list[Unsignalled] = []
+    loops: list[asyncio.AbstractEventLoop] = []
 
     async def serve() -> None:
+        loops.append(asyncio.get_running_loop())
         server.append(Unsignalled(config))
         serving = asyncio.create_task(server[0].serve(sockets=[listening]))
         up = asyncio.create_task(server[0].is_up.wait())
@@ -278,7 +280,7 @@ def _serve_asgi(app: Any) -> tuple[str, Callable[[], None]]:  # noqa: ANN401
         raise SurroundingsError("The application did not start; the log of uvicorn.error says why.")
 
     def stop() -> None:
-        server[0].should_exit = True
+        loops[0].call_soon_threadsafe(server[0].leave)
         thread.join(STOP_SECONDS)
 
     return f"http://{HOST}:{listening.getsockname()[1]}", stop

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 from collections import Counter
 from datetime import timedelta
 from itertools import accumulate, chain, repeat
+
+import uvloop
 
 from landed.domain.receipt import Api
 from landed.simulator.clock import STEPPED
@@ -68,7 +69,7 @@ def test_the_storm_after_an_hour_s_outage_comes_as_computed_and_nothing_is_lost(
     # Half a million receipts that all stay: looking for garbage among them takes as long as all the rest.
     gc.disable()
     try:
-        began, callbacks = asyncio.run(storm(landed_serves))
+        began, callbacks = uvloop.run(storm(landed_serves))
     finally:
         gc.enable()
 

@@ -151,7 +151,10 @@ def _with_options(scenario: Scenario, options: Mapping[str, Any]) -> Scenario:
     if "webhook_format" in given:
         given["settings"] = changed_settings(scenario.settings, {"webhook_format": given.pop("webhook_format")})
     faults = (*scenario.faults, *map(wanted_of, given.pop("fault", ())))
-    usual = {"status_url": scenario.status_url or STATUS_URL, "receipt_url": scenario.receipt_url or RECEIPT_URL}
+    usual = {
+        "status_url": scenario.status_url or STATUS_URL,
+        "receipt_url": scenario.receipt_url or scenario.settings.receipt_url or RECEIPT_URL,
+    }
     return replace(scenario, **(usual | given), fates=fates, faults=faults)
 
 
@@ -284,7 +287,7 @@ def _list() -> None:
     """What there is to choose from."""
     from landed.cli.printing import Column, Look, print_table  # noqa: PLC0415
     from landed.domain.networks import country_name, network_of  # noqa: PLC0415
-    from landed.simulator.fates import CARDS, FATES, REFUSED  # noqa: PLC0415
+    from landed.simulator.fates import CARDS, FATES, LAST_PART_REFUSED, REFUSED  # noqa: PLC0415
     from landed.simulator.faults import KINDS  # noqa: PLC0415
     from landed.simulator.networks import NETWORKS  # noqa: PLC0415
 
@@ -294,11 +297,13 @@ def _list() -> None:
         typer.echo(f"\n{title}\n")
         print_table(list(columns), look, sys.stdout)
 
-    numbers = [*CARDS, *REFUSED]
+    numbers = [*CARDS, *REFUSED, LAST_PART_REFUSED]
+    refused = {number: f"refused: status {code}" for number, code in REFUSED.items()}
+    told = {**CARDS, **refused, LAST_PART_REFUSED: "the last part of a long text is refused"}
     table(
         "Numbers that force one fate each, under every seed",
         Column(name="to", cells=numbers),
-        Column(name="fate", cells=[CARDS.get(number) or f"refused: status {REFUSED[number]}" for number in numbers]),
+        Column(name="fate", cells=[told[number] for number in numbers]),
     )
     table(
         "Fates, for --fate, a scenario's [fates] and /_sim/fates",

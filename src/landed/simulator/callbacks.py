@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from http import HTTPStatus
@@ -167,7 +167,9 @@ class Caller:
         self.callbacks: deque[Callback] = deque(maxlen=KEPT_MAX)
         # Whether calls are kept when they are over; a load of millions would not fit.
         self.keeps = True
-        self.faults: list[Fault] = []
+        self.faults: tuple[Fault, ...] = ()
+        # The same by kind: each try asks for several.
+        self._of_kind: dict[FaultKind, list[Fault]] = {}
         # How many calls wait for their answer.
         self.under_way = 0
         # Told of each try, after it.
@@ -186,8 +188,8 @@ class Caller:
         """Let something go wrong."""
         now = self._clock.now()
         fault = wanted.fault(next(self._fault_numbers), now)
-        self.faults = [each for each in self.faults if each.ends_at is None or each.ends_at > now]
-        self.faults.append(fault)
+        kept = [each for each in self.faults if each.ends_at is None or each.ends_at > now]
+        self._set_faults([*kept, fault])
         return fault
 
     def end(self, fault_id: int) -> bool:
@@ -196,10 +198,15 @@ class Caller:
             if fault.id == fault_id:
                 now = self._clock.now()
                 ends_at = now if fault.ends_at is None else min(now, fault.ends_at)
-                self.faults[self.faults.index(fault)] = msgspec.structs.replace(fault, ends_at=ends_at)
+                ended = msgspec.structs.replace(fault, ends_at=ends_at)
+                self._set_faults([ended if each is fault else each for each in self.faults])
                 self._let_go(fault_id)
                 return True
         return False
+
+    def _set_faults(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        self._of_kind = {kind: [fault for fault in faults if fault.kind is kind] for kind in FaultKind}
 
     def post(self, callback: Callback) -> int:
         """Make a call when it is due, as often as it is to be made; how many calls that are."""
@@ -288,15 +295,14 @@ class Caller:
 
     def _on(self, kind: FaultKind, callback: Callback) -> list[Fault]:
         """The faults of a kind that go on now and hit this call."""
-        if not self.faults:
+        faults = self._of_kind.get(kind)
+        if not faults:
             return []
         now = self._clock.now()
         return [
             fault
-            for fault in self.faults
-            if fault.kind is kind
-            and fault.is_on(now)
-            and (fault.part >= 1 or self._share("part", callback, fault.id) < fault.part)
+            for fault in faults
+            if fault.is_on(now) and (fault.part >= 1 or self._share("part", callback, fault.id) < fault.part)
         ]
 
     def _amount(self, kind: FaultKind, callback: Callback) -> float:

@@ -70,7 +70,7 @@ class Clock:
 
     def now(self) -> datetime:
         """The simulated time."""
-        if self.is_stepped or self._stepping.locked():
+        if self._speed == STEPPED or self._stepping.locked():
             return self._stands_at
         return self._began + timedelta(seconds=(self._loop.time() - self._real_began) * self._speed)
 

@@ -14,6 +14,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from itertools import count
 
 import msgspec
 
@@ -172,7 +173,7 @@ def traffic_of(simulator: Simulator) -> Iterator[tuple[Message, Claim]]:
     # When it is said, on a clock of its own; the number keeps what is said at once in order.
     waiting: list[tuple[float, int, Message, Claim]] = []
     order = 0
-    for number in _numbers():
+    for number in count():
         now = number / MESSAGES_A_SECOND
         for message in _sent(simulator, number):
             for claim in message.plan.claims:
@@ -182,13 +183,6 @@ def traffic_of(simulator: Simulator) -> Iterator[tuple[Message, Claim]]:
             _, _, message, claim = heapq.heappop(waiting)
             for _ in range(claim.copies):
                 yield message, claim
-
-
-def _numbers() -> Iterator[int]:
-    number = 0
-    while True:
-        yield number
-        number += 1
 
 
 def _sent(simulator: Simulator, number: int) -> list[Message]:

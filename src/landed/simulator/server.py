@@ -61,7 +61,7 @@ class Server:
         """End it where it is."""
         await self.simulator.clock.stop()
         for server in self._servers:
-            server.should_exit = True
+            server.leave()
         await asyncio.gather(*self._serving, return_exceptions=True)
         self._client.close()
 
