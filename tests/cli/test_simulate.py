@@ -239,7 +239,9 @@ def test_what_is_not_taken_is_tried_again_and_reported(landed, receiver):
         "--for",
         "1s",
         "--wait",
-        "6s",
+        "1s",
+        "--speed",
+        "20",
     )
     assert done.returncode == 1, done.stdout
     assert re.search(r"calls +\d+, ([1-9]\d*) of them retries", done.stdout)
@@ -250,7 +252,8 @@ def test_what_is_not_taken_is_tried_again_and_reported(landed, receiver):
 def test_copies_of_a_call_are_counted_as_calls(landed, receiver):
     urls = ["--status-url", receiver.url, "--receipt-url", receiver.url]
     done = landed(
-        "simulate", *urls, "--rate", "50", "--for", "1s", "--wait", "20s", "--fault", "duplicates,copies=2", "--json"
+        *("simulate", *urls, "--rate", "50", "--for", "1s", "--wait", "20s", "--speed", "20"),
+        *("--fault", "duplicates,copies=2", "--json"),
     )
     report = json.loads(done.stdout)
     assert (done.returncode, report["asked"], report["states"]) == (0, 50, {"taken": 50, "waiting": 0})
