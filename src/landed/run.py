@@ -10,6 +10,7 @@ it went, they leave too.
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import gc
 import math
@@ -563,6 +564,15 @@ def _stamp() -> tuple[int, int, int] | None:
     return now.st_mtime_ns, now.st_size, now.st_ino
 
 
+def _is_writable(data: Path) -> bool:
+    """Whether the file system still takes a change; after an error, recent Linux tells of it by no flag, only so."""
+    try:
+        os.utime(data / LOCK_FILE)
+    except OSError as error:
+        return error.errno != errno.EROFS
+    return True
+
+
 async def _worker(settings: Settings, listening: socket.socket, parent_fd: int | None, heard: Heard | None) -> int:
     loop = asyncio.get_running_loop()
     failures: list[BaseException] = []
@@ -578,7 +588,7 @@ async def _worker(settings: Settings, listening: socket.socket, parent_fd: int |
         heard,
         failed,
         journal_days=settings.journal_days,
-        is_writable=lambda: not os.statvfs(settings.data).f_flag & os.ST_RDONLY,
+        is_writable=lambda: _is_writable(settings.data),
     )
     fold.start()
     watch = RoadWatch(settings.data, lambda: _fold_state(fold), lambda: _gate_figures(settings.data))

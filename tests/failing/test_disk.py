@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 SECONDS_MAX = 40
 KEPT = {200, 204, 503}
@@ -91,6 +92,9 @@ def test_a_file_system_that_an_error_made_read_only_is_answered_503_until_it_is_
     landed = start(data=small_disk.path / "data", **NO_FLOOR)
     with traffic(landed.port, name="before") as before:
         before.goes_on()
+    # A worker that has nothing left to write must find out too.
+    landed.holds(before.answered)
+    time.sleep(2)
     # Nobody is served at that moment: of a sync that is under way then, Linux 6.18 itself says one time in
     # ten that it succeeded, and loses what it was to keep (measured with appends of one program alone).
     small_disk.fail()
