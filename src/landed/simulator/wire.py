@@ -10,7 +10,6 @@ import asyncio
 import re
 import ssl
 from collections.abc import Iterable
-from contextlib import suppress
 from functools import cache
 from http import HTTPStatus
 from urllib.parse import quote, urlsplit
@@ -236,6 +235,5 @@ def _head(method: str, target: Target, query: bytes, headers: Headers, body: byt
 @cache
 def _tls() -> ssl.SSLContext:
     context = ssl.create_default_context()
-    with suppress(NotImplementedError):
-        context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(["http/1.1"])
     return context
