@@ -20,6 +20,7 @@ FLOORS: dict[str, int] = {
     "errors": 0,
     "asgi": 0,
     "durations": 0,
+    "files": 0,
     "domain": 0,
     "settings": 0,
     "sqlite": 0,

@@ -58,6 +58,7 @@ def test_every_setting_is_documented_with_its_default_and_meaning(row):
         "quarantine",
         "simulate",
         "init",
+        "setup",
         "send",
         "wait",
         "track",

@@ -6,9 +6,11 @@ LandedError
 ├── SettingsError     the operator's: a setting is wrong (exit 2)
 ├── SurroundingsError the machine's: port, disk, lock, data of another version (exit 3)
 │   ├── JournalBroken   the journal cannot say what is durable: its process ends
+│   ├── Unanswered      Vonage or a network: no answer came, so a change may have been made or not
 │   └── Unable          a file cannot be opened or written now, and nothing was: it may work later
 │       ├── StoreUnable     the store rolled back: the fold waits and tries again
 │       └── JournalUnable   the journal rolled back: answered 503, tried again
+├── Refused           Vonage's: it answered a question or a change with no (exit 3)
 ├── NotTaken          Vonage's: it certainly did not take a message, and says why
 ├── Unclear           nobody's: whether Vonage took a message cannot be known
 └── FoldStopped       ours or the operator's: going on would skip or repeat records
@@ -57,6 +59,14 @@ class NotTaken(_WithReason):
         self.taken = taken
 
 
+class Refused(LandedError):
+    """Vonage answered a question or a change with no; `status` is HTTP's."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
 class Unclear(LandedError):
     """Whether Vonage took a message cannot be known: the request left, and no answer came that says so."""
 
@@ -69,6 +79,10 @@ class SettingsError(LandedError):
 
 class SurroundingsError(LandedError):
     """The machine said no: a port, a disk, a lock, a file of another version."""
+
+
+class Unanswered(SurroundingsError):
+    """No answer came to a question or a change, which may have been made all the same."""
 
 
 class Unable(SurroundingsError):

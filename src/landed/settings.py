@@ -12,6 +12,7 @@ import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -92,6 +93,24 @@ def _prefix(value: object) -> object:
     if path and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path):
         raise ValueError("it is no path such as /hooks: letters, digits, and - . _ ~ between slashes")
     return path or None
+
+
+def _public_url(value: object) -> object:
+    """A URL such as `https://hooks.example.com`, perhaps with a path; without a slash at its end."""
+    if not isinstance(value, str) or not value.strip():
+        return None
+    url = value.strip().rstrip("/")
+    try:
+        parts = urlsplit(url)
+        is_url = bool(parts.scheme in ("http", "https") and parts.hostname and parts.port != 0)
+    except ValueError:
+        is_url = False
+    if not is_url or not url.isascii() or url.split() != [url] or set("?#@\\") & set(url):
+        raise ValueError("it is no URL such as https://hooks.example.com, without query, user and fragment")
+    # https://api.support.vonage.com/hc/en-us/articles/12945379904796
+    if "_" in (parts.hostname or ""):
+        raise ValueError("Vonage takes no host with an underscore in its name")
+    return url
 
 
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_several_networks)]
@@ -197,6 +216,11 @@ class Settings(BaseSettings):
     path_prefix: Annotated[str | None, BeforeValidator(_prefix)] = Field(
         default=None, description="What stands before `/webhooks/…` and `/healthz` on the public port."
     )
+    public_url: Annotated[str | None, BeforeValidator(_public_url)] = Field(
+        default=None,
+        description="What Vonage reaches the public port by, such as `https://hooks.example.com`; `path_prefix` and "
+        "the paths of the webhooks follow it.",
+    )
     networks: Networks = Field(
         default=(), description="Networks to accept webhooks from, such as `192.0.2.0/24`; any if unset."
     )
@@ -249,6 +273,9 @@ class Settings(BaseSettings):
         default=None,
         validation_alias="VONAGE_PRIVATE_KEY",
         description="The application's private key: the path of its file, or the key itself.",
+    )
+    sender: Key = Field(
+        default=None, description="The sender of what `landed send` sends: a number of yours, or a name."
     )
     vonage_api_host: Key = Field(
         default=None,

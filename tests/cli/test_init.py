@@ -8,7 +8,7 @@ import tomllib
 
 import pytest
 
-from landed.cli.init import lines
+from landed.onboarding.settings_file import text_of_new
 from landed.settings import AccountSettings, Limits, Settings, load
 
 
@@ -24,13 +24,12 @@ def test_a_file_that_was_just_written_sets_nothing(landed, tmp_path, monkeypatch
 
 @pytest.mark.parametrize("name", [*Settings.model_fields, *AccountSettings.model_fields, *Limits.model_fields])
 def test_every_setting_stands_in_it(name):
-    text = "\n".join(lines())
-    assert re.search(rf"^# {name} = |^# \[+{name}\]+$", text, re.MULTILINE)
+    assert re.search(rf"^# {name} = |^# \[+{name}\]+$", text_of_new(), re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", ["port", "journal_days", "host", "jwt_window_hours", "sms_signature"])
 def test_a_default_that_is_made_a_setting_is_taken(tmp_path, monkeypatch, name):
-    (line,) = [line for line in lines() if line.startswith(f"# {name} = ")]
+    (line,) = [line for line in text_of_new().splitlines() if line.startswith(f"# {name} = ")]
     (tmp_path / "landed.toml").write_text(line.removeprefix("# "))
     monkeypatch.chdir(tmp_path)
     assert getattr(load(), name) == getattr(Settings(), name)

@@ -13,7 +13,7 @@ import jwt
 import pytest
 
 import landed as library
-from landed.simulator.credentials import public_key_of
+from landed.vonage.keys import public_key_of
 
 SECONDS_MAX = 30
 TO = "447700900001"

@@ -19,10 +19,11 @@ from landed.errors import SettingsError, SurroundingsError
 from landed.journal.sqlite import SqliteJournal
 from landed.run import journal_path, store_path
 from landed.sending.many import alone, known_of, read_list, send_list
-from landed.sending.sender import Sender, credentials_of
+from landed.sending.sender import Sender
 from landed.settings import load
 from landed.store.sqlite import SqliteStore
 from landed.vonage.account import Gateway, Outgoing
+from landed.vonage.sdk import Credentials
 from landed.worker.fold import Fold
 
 USUAL = Outgoing(api=Api.SMS, channel="sms", to="", sender="ACME", text="", client_ref="")
@@ -52,7 +53,7 @@ class Place:
         self.waited.append(seconds)
 
     def send(self, file, batch="codes", rate=10.0, vonage=None, is_stopped=lambda: False):
-        sender = Sender(self.journal, vonage or Gateway(credentials_of(load())), "default", wait=self.wait)
+        sender = Sender(self.journal, vonage or Gateway(Credentials.of(load())), "default", wait=self.wait)
         lines = read_list(file, batch, USUAL)
         return send_list(
             *(lines, known_of(self.directory, batch), sender, batch),
@@ -121,7 +122,7 @@ def test_what_was_refused_is_tried_again_and_what_is_unclear_is_not(vonage, plac
 
     file = listed(tmp_path, "447700900001,c")
     with pytest.raises(KeyboardInterrupt):
-        place.send(file, vonage=Deaf(credentials_of(load())))
+        place.send(file, vonage=Deaf(Credentials.of(load())))
     summary = place.send(file)
     assert (summary.states, summary.is_sent) == ({"unclear before": 1}, False)
     assert [message.text for message in vonage.messages()] == ["b", "c"]

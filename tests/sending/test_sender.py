@@ -21,10 +21,11 @@ from landed.domain.sending import SendState
 from landed.errors import SettingsError
 from landed.journal.sqlite import SqliteJournal
 from landed.run import journal_path, store_path
-from landed.sending.sender import Sender, credentials_of
+from landed.sending.sender import Sender
 from landed.settings import load
 from landed.store.sqlite import SqliteReader, SqliteStore
-from landed.vonage.account import Credentials, Gateway, Outgoing
+from landed.vonage.account import Gateway, Outgoing
+from landed.vonage.sdk import Credentials
 from landed.worker.fold import Fold
 
 TO = "447700900001"
@@ -58,7 +59,7 @@ class Place:
 @pytest.fixture
 def credentials(vonage):  # noqa: ARG001 - its environment is read
     """Of the offline Vonage, as an application's settings have them."""
-    return credentials_of(load())
+    return Credentials.of(load())
 
 
 @pytest.fixture

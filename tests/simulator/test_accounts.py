@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from landed.simulator.clock import STEPPED
-from landed.simulator.credentials import key_pair
 from landed.simulator.scenario import Scenario
 from landed.testing import Vonage
+from landed.vonage.keys import key_pair
 
 ARRIVES, EXPIRES, BUSY, DISORDER = "447700900001", "447700900007", "447700900107", "447700900004"
 UNKNOWN_ID = "aaaaaaaa-bbbb-4ccc-8ddd-0123456789ab"

@@ -16,10 +16,10 @@ import pytest
 
 from landed.simulator.account import NUMBER, Settings, messages_capability
 from landed.simulator.app import create_app
-from landed.simulator.credentials import key_pair
 from landed.simulator.fates import REFUSED
 from landed.simulator.sends import TEXT_CHARACTERS, TTL_SECONDS, TYPES, WITH_URL
 from landed.simulator.wire import Client
+from landed.vonage.keys import key_pair
 from landed.vonage.signing import METHODS, sign_sig
 
 KEY, SECRET, SIGNATURE_SECRET = "abcd1234", "Secret0of0the0tests", "a signature secret of the tests"

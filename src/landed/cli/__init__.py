@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from landed import __version__
-from landed.cli import demo, doctor, init, keep, parse, quarantine, read, send, serve, simulate
+from landed.cli import demo, doctor, init, keep, parse, quarantine, read, send, serve, setup, simulate
 from landed.errors import LandedError
 
 EXIT_NO = 1
@@ -46,6 +46,7 @@ def _landed(
 
 app.command("demo")(demo.demo)
 app.command("init")(init.init)
+app.command("setup")(setup.setup)
 app.command("serve")(serve.serve)
 app.command("simulate")(simulate.simulate)
 app.command("send")(send.send)

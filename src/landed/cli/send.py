@@ -35,8 +35,6 @@ ClientRef = Annotated[str, typer.Option(help="A reference of your own, which com
 Ttl = Annotated[int | None, typer.Option(help="How long to try to deliver it, in seconds.", min=20)]
 Wait = Annotated[bool, typer.Option("--wait", help="Show its receipts as they come; exit code 0 is delivered.")]
 WaitFor = Annotated[str, typer.Option(help="How long to wait for the last word.", metavar="TIME")]
-
-
 Many = Annotated[
     Path | None,
     typer.Option(help="Send a list: a CSV file with to and text, and perhaps from, client_ref, api …", metavar="FILE"),
@@ -55,7 +53,7 @@ def send(  # noqa: PLR0913 - one argument an option
     text: Annotated[str | None, typer.Argument(help="What to send.")] = None,
     *,
     to: Annotated[str, typer.Option(help="Recipient: a number with its country code, or an id on Messenger.")] = "",
-    sender: Annotated[str, typer.Option("--from", help="Sender: a number of yours, or a name.")] = "",
+    sender: Annotated[str, typer.Option("--from", help="Sender: a number of yours, or a name [`sender`].")] = "",
     api: ApiName = "messages",
     channel: Channel = "sms",
     client_ref: ClientRef = "",
@@ -90,7 +88,7 @@ def send(  # noqa: PLR0913 - one argument an option
         api=_api(api),
         channel=channel,
         to=to if channel == "messenger" else normal_number(to),
-        sender=normal_number(sender),
+        sender=normal_number(sender or settings.sender or ""),
         text=text or "",
         client_ref=client_ref,
         ttl_seconds=ttl,
@@ -101,7 +99,7 @@ def send(  # noqa: PLR0913 - one argument an option
         raise typer.Exit(_send_list(settings, many, batch or many.name, outgoing, rate, json=json))
     if failover is not None:
         outgoing = replace(outgoing, failover=_failover(failover, outgoing))
-    if not (text and to and sender):
+    if not (text and to and outgoing.sender):
         raise SettingsError("A send needs a text, --to and --from; or --many with a list.")
     with opened(settings) as open_sender:
         sent = open_sender.send(outgoing)
@@ -158,14 +156,13 @@ def jwt(
     """
     from landed.durations import seconds_of  # noqa: PLC0415
     from landed.errors import SettingsError  # noqa: PLC0415
-    from landed.sending.sender import credentials_of  # noqa: PLC0415
     from landed.settings import load  # noqa: PLC0415
-    from landed.vonage.account import TOKEN_SECONDS, application_token  # noqa: PLC0415
+    from landed.vonage.sdk import TOKEN_SECONDS, Credentials, application_token  # noqa: PLC0415
 
     seconds = int(seconds_of(lasts))
     if seconds not in TOKEN_SECONDS:
         raise SettingsError("A token is good for 30 seconds to 24 hours: give --for a time between them.")
-    typer.echo(application_token(credentials_of(load()), seconds))
+    typer.echo(application_token(Credentials.of(load()), seconds))
 
 
 def _api(name: str) -> Api:

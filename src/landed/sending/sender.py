@@ -19,16 +19,8 @@ from landed.journal import Journal
 from landed.journal.record import Ids, IntentRecord, NotSentRecord, SentRecord, encode
 from landed.journal.sqlite import FILE, SqliteJournal
 from landed.settings import Settings
-from landed.vonage.account import (
-    API_HOST,
-    REST_HOST,
-    THROTTLED,
-    Credentials,
-    Gateway,
-    Outgoing,
-    Taken,
-    private_key_of,
-)
+from landed.vonage.account import THROTTLED, Gateway, Outgoing, Taken
+from landed.vonage.sdk import Credentials
 
 # A send that Vonage puts off is tried again so often, each time after the wait that it asks for.
 TRIES_MAX = 5
@@ -179,7 +171,7 @@ class Sender:
 @contextmanager
 def opened(settings: Settings) -> Iterator[Sender]:
     """A sender with the credentials and the journal of these settings."""
-    credentials = credentials_of(settings)
+    credentials = Credentials.of(settings)
     try:
         settings.data.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -188,20 +180,6 @@ def opened(settings: Settings) -> Iterator[Sender]:
         ) from error
     with closing(SqliteJournal(settings.data / FILE)) as journal:
         yield Sender(journal, Gateway(credentials), account_of(settings))
-
-
-def credentials_of(settings: Settings) -> Credentials:
-    """Who sends, by the settings. SettingsError for a key that is none."""
-    secret, key = settings.vonage_api_secret, settings.vonage_private_key
-    return Credentials(
-        api_key=settings.vonage_api_key,
-        api_secret=secret.get_secret_value() if secret else None,
-        application_id=settings.vonage_application_id,
-        private_key=private_key_of(key.get_secret_value()) if key else None,
-        api_host=settings.vonage_api_host or API_HOST,
-        rest_host=settings.vonage_rest_host or REST_HOST,
-        seconds_max=settings.send_seconds_max,
-    )
 
 
 def account_of(settings: Settings) -> str:

@@ -12,10 +12,10 @@ from starlette.responses import JSONResponse, Response
 
 from landed.errors import SurroundingsError
 from landed.simulator.account import Account, Application
-from landed.simulator.credentials import is_public_key, key_pair
 from landed.simulator.dice import Dice
 from landed.simulator.endpoints import BAD_REQUEST, Asked, Refusal
 from landed.simulator.wire import target_of
+from landed.vonage.keys import is_public_key, key_pair
 
 PAGE_MAX = 100
 VERSIONS = ("v1", "v0.1")

@@ -1,4 +1,4 @@
-"""Who asks: the three ways to prove it to Vonage, and the keys of an application.
+"""Who asks: the three ways to prove it to Vonage.
 
 An application's JWT (RS256), HTTP Basic with key and secret, or, for the SMS API, key and secret or a signature among
 the parameters. https://developer.vonage.com/en/getting-started/concepts/authentication
@@ -12,17 +12,12 @@ import time
 from collections.abc import Mapping
 
 import jwt
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from landed.errors import BadSignature
 from landed.simulator.account import Account
 from landed.vonage.signing import Account as Signer
 from landed.vonage.signing import Keyring, Windows, bearer_token, verify_sig
 
-RSA_BITS = 2_048
-RSA_EXPONENT = 65_537
 LEEWAY_SECONDS = 30
 # https://developer.vonage.com/en/getting-started/concepts/signing-messages; only the Java SDK says how old one may be.
 SIG_SECONDS = 300.0
@@ -38,30 +33,6 @@ class Unauthorized(Exception):
 
 class UnknownApplication(Unauthorized):
     """A token of an application that the account does not have."""
-
-
-def key_pair() -> tuple[str, str]:
-    """A private and a public key, as PEM."""
-    key = rsa.generate_private_key(RSA_EXPONENT, RSA_BITS)
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return private.decode(), public_key_of(private.decode())
-
-
-def public_key_of(private_key: str) -> str:
-    """The public key that belongs to a private one, both as PEM."""
-    key = serialization.load_pem_private_key(private_key.encode(), None)
-    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return public.decode()
-
-
-def is_public_key(text: str) -> bool:
-    """Whether this is a public key that a token can be checked with."""
-    try:
-        return isinstance(serialization.load_pem_public_key(text.encode()), rsa.RSAPublicKey)
-    except (ValueError, UnsupportedAlgorithm):
-        return False
 
 
 def application_token(application_id: str, private_key: str, *, seconds: int) -> str:

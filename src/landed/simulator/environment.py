@@ -6,12 +6,9 @@ are started with the environment trust that one too; nothing else on the machine
 
 from __future__ import annotations
 
-import os
 import shlex
 import socket
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import certifi
@@ -19,15 +16,16 @@ import msgspec
 import trustme
 
 from landed.errors import SurroundingsError
+from landed.files import PRIVATE, PUBLIC, put
 from landed.simulator.account import NUMBER, Account
-from landed.simulator.credentials import application_token, key_pair, public_key_of
+from landed.simulator.credentials import application_token
+from landed.vonage.keys import key_pair, public_key_of
 
 # Under these names Vonage's APIs are called, by curl as the tutorials show it and by SDKs with their usual hosts.
 HOSTS = ("api.nexmo.com", "rest.nexmo.com", "api.vonage.com", "api-eu.vonage.com", "api-us.vonage.com")
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 TOKEN_SECONDS = 24 * 3_600
 CARD = "447700900001"
-PRIVATE, PUBLIC = 0o600, 0o644
 
 
 class Keys(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,17 +116,3 @@ def write_environment(file: Path, environment: Mapping[str, str]) -> None:
         put(file, "".join(lines).encode(), PRIVATE)
     except OSError as error:
         raise SurroundingsError(f"The environment cannot be written to {file}: {error.strerror}.") from error
-
-
-def put(file: Path, content: bytes, mode: int) -> None:
-    """Write a file as a whole or not at all."""
-    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as written:
-            written.write(content)
-        Path(name).chmod(mode)
-        Path(name).replace(file)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink()
-        raise

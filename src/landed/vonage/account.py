@@ -1,18 +1,14 @@
-"""Sending through Vonage's own SDK, of which this is the one importer (extra `send`).
+"""Sending through Vonage's own SDK (extra `send`): one send is one message.
 
-One send is one message: with its usual options the SDK repeats a request up to ten times when a server closes the
-connection without an answer, so it gets one connection and no retries, and one client for each API, since a client that
-has called the Messages API goes on with a stale header. Its signed SMS are not used: it signs parameters that it
-then leaves out, which no account can verify (tests/simulator/test_sdk.py).
+There is one client for each API, since a client that has called the Messages API goes on with a stale header. The
+SDK's signed SMS are not used: it signs parameters that it then leaves out, which no account can verify
+(tests/simulator/test_sdk.py).
 """
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,36 +16,19 @@ import msgspec
 from landed.domain.reasons import SMS_SEND_CODES, send_reason_of
 from landed.domain.receipt import Api
 from landed.errors import NotTaken, SettingsError, Unclear
+from landed.vonage.sdk import Credentials, auth_of, client_of
 from landed.vonage.text import encoding_of
 
 if TYPE_CHECKING:
     from requests import RequestException, Response
     from vonage_http_client import HttpClient
 
-API_HOST, REST_HOST = "api.nexmo.com", "rest.nexmo.com"
-SECONDS_MAX = 30
-# https://developer.vonage.com/en/getting-started/concepts/authentication
-TOKEN_SECONDS = range(30, 86_401)
-PEM = "-----BEGIN"
-PKCS8 = "-----BEGIN PRIVATE KEY-----"
 THROTTLED = "throttled"
 # What the SDK's fields are to a person.
 NAMES = {"to": "recipient", "from_": "sender", "client_ref": "client reference", "ttl": "time to live"}
 # "Throughput Rate Exceeded - please wait [ 250 ] and retry", as was seen in the wild; else a second.
 WAIT_SECONDS = 1.0
 WAIT_SECONDS_MAX = 60.0
-
-
-class Credentials(msgspec.Struct, frozen=True, kw_only=True):
-    """Who sends: key and secret, or an application with its private key (PEM); hosts are names with a port or none."""
-
-    api_key: str | None = None
-    api_secret: str | None = None
-    application_id: str | None = None
-    private_key: str | None = None
-    api_host: str = API_HOST
-    rest_host: str = REST_HOST
-    seconds_max: float = SECONDS_MAX
 
 
 class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,32 +49,6 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
 
     message_ids: tuple[str, ...]
     workflow_id: str | None = None
-
-
-def private_key_of(given: str) -> str:
-    """A private key as PEM, given so or as the path of a file. SettingsError says what is wrong with it."""
-    text = given
-    if PEM not in given:
-        try:
-            text = Path(given).expanduser().read_text("ascii")
-        except (OSError, UnicodeDecodeError, ValueError) as error:
-            raise SettingsError(
-                f"VONAGE_PRIVATE_KEY is neither a key nor a file that can be read: {type(error).__name__}."
-            ) from error
-    if PKCS8 not in text:
-        raise SettingsError(
-            f"VONAGE_PRIVATE_KEY is none of Vonage's keys, which begin with {PKCS8}: take the file from the dashboard."
-        )
-    return text
-
-
-def application_token(credentials: Credentials, seconds: int) -> str:
-    """A token of the application, good for so many seconds. SettingsError where there is no application to sign it."""
-    if not (credentials.application_id and credentials.private_key):
-        raise SettingsError("A token needs VONAGE_APPLICATION_ID and VONAGE_PRIVATE_KEY.")
-    claims = {"exp": int(time.time()) + seconds}
-    token: bytes = _auth(credentials, Api.MESSAGES).generate_application_jwt(claims)
-    return token.decode()
 
 
 _Call = Callable[["HttpClient"], Taken]
@@ -138,32 +91,15 @@ class Gateway:
     def _client(self, api: Api) -> HttpClient:
         client = self._clients.get(api)
         if client is None:
-            auth = _auth(self._credentials, api)
-            from vonage_http_client import HttpClient, HttpClientOptions  # noqa: PLC0415
-
-            options = HttpClientOptions(
-                api_host=self._credentials.api_host,
-                rest_host=self._credentials.rest_host,
-                timeout=int(self._credentials.seconds_max),
-                pool_connections=1,
-                pool_maxsize=1,
-                max_retries=0,
-            )
-            client = self._clients[api] = HttpClient(auth, options, "landed")
+            client = self._clients[api] = client_of(self._credentials, _auth(self._credentials, api))
         return client
 
 
 def _auth(credentials: Credentials, api: Api) -> Any:  # noqa: ANN401 - the SDK's, which has no types
-    # It logs whole requests and answers, numbers and all; what matters of them is raised here.
-    logging.getLogger("vonage").setLevel(logging.CRITICAL + 1)
-    try:
-        from vonage_http_client import Auth  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise SettingsError("Sending needs Vonage's SDK: pip install 'landed[send]'.") from error
     if api is Api.MESSAGES and credentials.application_id and credentials.private_key:
-        return Auth(application_id=credentials.application_id, private_key=credentials.private_key)
+        return auth_of(credentials, by_application=True)
     if credentials.api_key and credentials.api_secret:
-        return Auth(api_key=credentials.api_key, api_secret=credentials.api_secret)
+        return auth_of(credentials, by_application=False)
     if api is Api.MESSAGES:
         raise SettingsError(
             "The Messages API needs VONAGE_APPLICATION_ID and VONAGE_PRIVATE_KEY, or the account's VONAGE_API_KEY and "
