@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landed.journal.record import Ids, Record, RequestRecord, SentRecord, TickRecord, decode, encode
+from landed.journal.record import CheckRecord, Ids, Record, RequestRecord, SentRecord, TickRecord, decode, encode
 
 ids = st.binary(min_size=16, max_size=16)
 times_us = st.integers(0, 2**62)
@@ -44,7 +44,18 @@ sents = st.builds(
     sent_us=times_us,
 )
 ticks = st.builds(TickRecord, id=ids, at_us=times_us)
-records = requests | sents | ticks
+checks = st.builds(
+    CheckRecord,
+    id=ids,
+    at_us=times_us,
+    check_id=texts,
+    verified=st.booleans(),
+    stale=st.booleans(),
+    method=texts,
+    path=texts,
+    peer=texts,
+)
+records = requests | sents | checks | ticks
 
 
 @given(records)

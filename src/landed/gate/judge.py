@@ -16,6 +16,7 @@ be a receipt unless it has been kept.
 | body over the limit | quarantine, its first 4 KiB | 413, or 503 when it has no room |
 | anything not verified, beyond its rate or its share of disk, once there is a secret | nothing | 503 |
 | signature good, and kept as often as copies are | nothing more | as before |
+| a receipt of our own making, by which the way is tried | journal, as such | as if it were one |
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ import msgspec
 from landed.domain.moments import MICROSECONDS_A_SECOND
 from landed.errors import BadSignature
 from landed.settings import Network, Settings
+from landed.vonage.check import check_id
 from landed.vonage.parse import UNTRUSTED, Coverage, Trust, authenticate, named_api_key, reads_as_sms
 from landed.vonage.request import Request
 from landed.vonage.signing import Account, Keyring, Windows
@@ -54,6 +56,8 @@ TRUSTS_MAX = 1_024
 # Answered as before, and not kept: it has been kept often enough. And: the last room on disk is not for it.
 REPEATED = "repeated"
 SPARED = "share"
+# Of our own making: kept, and no message.
+CHECK = "check"
 
 
 # Whether it covers the body, whether it is stale, and the API key.
@@ -131,6 +135,8 @@ class Judge:
         if request.is_probe:
             return Verdict(answer=HTTPStatus.OK, keep=Keep.NOTHING, reason="probe")
         given = self._verdict(request, now_us, peer)
+        if given.keep is _JOURNAL and check_id(request, given.trust) is not None:
+            given = msgspec.structs.replace(given, reason=CHECK)
         return given if given.trust.verified else self._allowed(given, now_us)
 
     def too_large(self, now_us: int | None = None) -> Verdict:

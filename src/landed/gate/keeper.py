@@ -16,17 +16,18 @@ import msgspec
 import structlog
 
 from landed.errors import BadSignature, JournalUnable
-from landed.gate.judge import REPEATED, SPARED, TOO_LARGE, Judge, Keep, Verdict
+from landed.gate.judge import CHECK, REPEATED, SPARED, TOO_LARGE, Judge, Keep, Verdict
 from landed.gate.meter import Kept, Meter
 from landed.gate.seen import Seen
 from landed.journal import Journal
 from landed.journal.disk import Disk
 from landed.journal.quarantine import Held, Quarantine, SqliteQuarantine, Suspect
-from landed.journal.record import Ids, RequestRecord, TickRecord, encode
+from landed.journal.record import CheckRecord, Ids, RequestRecord, TickRecord, encode
 from landed.settings import Limits
+from landed.vonage.check import check_id
 from landed.vonage.messages import MESSAGE_ID_NAMES
 from landed.vonage.request import Pairs, Request, read_body, read_pairs
-from landed.vonage.signing import SIG, Coverage, bearer_token, flat_json
+from landed.vonage.signing import SIG, Coverage, Trust, bearer_token, flat_json
 
 # Of a body over the limit no more is kept than shows whose it was.
 CUT_BYTES = 4 * 1024
@@ -133,7 +134,8 @@ class Keeper:
         )
         if verdict.keep is Keep.QUARANTINE:
             return Judged(verdict, now_us, b"", b"", _suspect(verdict, record))
-        return Judged(verdict, now_us, verdict.signature, encode(record))
+        kept = record if verdict.reason != CHECK else _as_check(record, trust)
+        return Judged(verdict, now_us, verdict.signature, encode(kept))
 
     def commit(self, batch: Sequence[Judged]) -> list[HTTPStatus]:
         """Make each durable where its verdict says, and give the answers that may be said now.
@@ -145,7 +147,8 @@ class Keeper:
             return [HTTPStatus.SERVICE_UNAVAILABLE] * len(batch)
         suspects = [suspect for each in batch if (suspect := each.suspect) is not None]
         trusted = batch if not suspects else [each for each in batch if each.suspect is None]
-        is_appended = bool(trusted) and self._append([each.record for each in trusted], requests=len(trusted))
+        requests = len([each for each in trusted if each.verdict.reason != CHECK])
+        is_appended = bool(trusted) and self._append([each.record for each in trusted], requests=requests)
         if is_appended and not suspects:
             return [each.verdict.answer for each in batch]
         held = iter(self._hold(suspects) if suspects else ())
@@ -254,7 +257,10 @@ class Readmission:
 
     def _let_in(self, passing: Sequence[tuple[Held, RequestRecord]]) -> None:
         if passing:
-            self._journal.append([encode(record) for _, record in passing])
+            trusts = [Trust(coverage=Coverage(record.coverage)) for _, record in passing]
+            self._journal.append(
+                [encode(_as_check(record, trust)) for (_, record), trust in zip(passing, trusts, strict=True)]
+            )
             self._quarantine.remove([held for held, _ in passing])
 
 
@@ -273,6 +279,23 @@ def _judged_again(record: RequestRecord, verdict: Verdict, now_us: int) -> Reque
         coverage=verdict.trust.coverage,
         verified=verdict.trust.verified,
         stale=verdict.trust.stale,
+    )
+
+
+def _as_check(record: RequestRecord, trust: Trust) -> RequestRecord | CheckRecord:
+    """The record of a check in place of a request that is one, by what is trusted of it."""
+    found = check_id(request_of(record), trust)
+    if found is None:
+        return record
+    return CheckRecord(
+        id=record.id,
+        at_us=record.at_us,
+        check_id=found,
+        verified=record.verified,
+        stale=record.stale,
+        method=record.method,
+        path=record.path,
+        peer=record.peer,
     )
 
 

@@ -116,6 +116,22 @@ class SentRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag
     intent: bytes = b""
 
 
+class CheckRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="check"):
+    """A receipt of our own making came, by which somebody tries the way to us; it is no message, and not counted.
+
+    `check_id` is its message id, `peer` the address that it came from.
+    """
+
+    id: bytes
+    at_us: int
+    check_id: str
+    verified: bool
+    stale: bool
+    method: str
+    path: str
+    peer: str
+
+
 class TickRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="tick"):
     """A gate that is able to commit says so; gaps between ticks are our own outage."""
 
@@ -127,8 +143,8 @@ class TickRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag
 REQUEST_TAG = msgspec.msgpack.encode(REQUEST)
 REQUEST_TAG_WITHIN_BYTES = 16
 
-Record = RequestRecord | IntentRecord | NotSentRecord | SentRecord | TickRecord
-Told = KeptRequest | IntentRecord | NotSentRecord | SentRecord | TickRecord
+Record = RequestRecord | IntentRecord | NotSentRecord | SentRecord | CheckRecord | TickRecord
+Told = KeptRequest | IntentRecord | NotSentRecord | SentRecord | CheckRecord | TickRecord
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
