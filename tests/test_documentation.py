@@ -59,6 +59,7 @@ def test_every_setting_is_documented_with_its_default_and_meaning(row):
         "simulate",
         "init",
         "setup",
+        "tunnel",
         "send",
         "wait",
         "track",

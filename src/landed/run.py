@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import IO
@@ -289,8 +289,11 @@ def _wait_for(name: str, process: subprocess.Popen[bytes], deadline: float) -> N
         process.wait()
 
 
-def run_parent(settings: Settings, announce: Callable[[Parent], None]) -> int:
-    """Run the gates, and the worker unless gates alone are wanted, until told to stop; the exit code."""
+def run_parent(settings: Settings, around: Callable[[Parent], AbstractContextManager[None]]) -> int:
+    """Run the gates, and the worker unless gates alone are wanted, until told to stop; the exit code.
+
+    `around` is entered when they have been started, and left before they are stopped.
+    """
     stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda received, _frame: stopping.append(received))
@@ -302,12 +305,14 @@ def run_parent(settings: Settings, announce: Callable[[Parent], None]) -> int:
     if not sys.stdin.isatty():
         signal.signal(signal.SIGHUP, lambda _received, _frame: parent.renew())
     parent.start()
-    announce(parent)
     code: int | None = None
-    while not stopping and code is None:
-        time.sleep(TEND_SECONDS)
-        code = parent.tend()
-    parent.stop()
+    try:
+        with around(parent):
+            while not stopping and code is None:
+                time.sleep(TEND_SECONDS)
+                code = parent.tend()
+    finally:
+        parent.stop()
     return code or EXIT_DONE
 
 

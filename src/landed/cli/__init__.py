@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from landed import __version__
-from landed.cli import demo, doctor, init, keep, parse, quarantine, read, send, serve, setup, simulate
+from landed.cli import demo, doctor, init, keep, parse, quarantine, read, send, serve, setup, simulate, tunnel
 from landed.errors import LandedError
 
 EXIT_NO = 1
@@ -48,6 +48,7 @@ app.command("demo")(demo.demo)
 app.command("init")(init.init)
 app.command("setup")(setup.setup)
 app.command("serve")(serve.serve)
+app.command("tunnel")(tunnel.tunnel)
 app.command("simulate")(simulate.simulate)
 app.command("send")(send.send)
 app.command("wait")(send.wait)

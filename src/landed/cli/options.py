@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 PAGE_MAX = 10_000
+
+
+class Only(StrEnum):
+    """One of the two APIs."""
+
+    MESSAGES = "messages"
+    SMS = "sms"
+
 
 Data = Annotated[
     Path | None, typer.Option("--data", help="Directory of the journal and the store [landed-data].", metavar="DIR")

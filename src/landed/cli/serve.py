@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import socket
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from landed.cli.options import Data, ShowNumbers, configure_logging
+from landed.cli.tunnel import Domain, tell, wanted_of
+from landed.errors import SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from landed.onboarding.tunnel import Wanted
     from landed.run import Parent
     from landed.settings import Settings
 
@@ -28,6 +34,13 @@ def serve(  # noqa: PLR0913 - one argument an option
         typer.Option("--print", help="pretty, json, raw or none [pretty on a terminal, else json].", metavar="MODE"),
     ] = None,
     show_numbers: ShowNumbers = False,
+    public_url: Annotated[
+        str | None, typer.Option(help="What Vonage reaches the public port by, such as https://hooks.example.com.")
+    ] = None,
+    tunnel: Annotated[
+        bool, typer.Option("--tunnel", help="Point Vonage's webhooks here while it runs: by ngrok, or --public-url.")
+    ] = False,
+    domain: Domain = None,
     socket_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     parent_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -52,11 +65,15 @@ def serve(  # noqa: PLR0913 - one argument an option
             gates=gates,
             print=print_,
             show_numbers=show_numbers or None,
+            public_url=public_url,
         )
 
     settings = read_settings()
     if settings.role == "all" or (settings.role == "gate" and settings.gates > 1 and socket_fd is None):
-        raise typer.Exit(run.run_parent(settings, lambda parent: announce(settings, parent)))
+        wanted = wanted_of(public_url, domain, None) if tunnel else None
+        raise typer.Exit(run.run_parent(settings, lambda parent: _announced(settings, parent, wanted)))
+    if tunnel:
+        raise SettingsError("--tunnel needs a landed that owns its port: leave out --role, or give more --gates.")
     if socket_fd is None:
         # Whoever gave us a socket has seen to the files.
         run.prepare(settings.data)
@@ -65,6 +82,22 @@ def serve(  # noqa: PLR0913 - one argument an option
         raise typer.Exit(run.run_gate(settings, listening, parent_fd, read_settings))
     listening = _listening(socket_fd) or run.listen(settings.private_host, settings.private_port, "--private-port")
     raise typer.Exit(_work(settings, listening, parent_fd))
+
+
+@contextmanager
+def _announced(settings: Settings, parent: Parent, wanted: Wanted | None) -> Iterator[None]:
+    """Say where it listens, and have the tunnel that is wanted."""
+    from landed.onboarding.tunnel import tunnelled  # noqa: PLC0415
+
+    announce(settings, parent)
+    if wanted is None:
+        if settings.public_url is not None:
+            typer.echo(f"  public      {settings.public_url}{settings.path_prefix or ''}", err=True)
+        yield
+        return
+    with tunnelled(settings, parent.port, wanted) as opened:
+        tell(opened)
+        yield
 
 
 def announce(settings: Settings, parent: Parent) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from landed.cli.options import Only
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,13 +18,6 @@ if TYPE_CHECKING:
 
 EXIT_NO = 1
 KEY_FILE = Path("private.key")
-
-
-class Only(StrEnum):
-    """One of the two APIs."""
-
-    MESSAGES = "messages"
-    SMS = "sms"
 
 
 PublicUrl = Annotated[
