@@ -41,7 +41,7 @@ from landed.asgi import Unsignalled
 from landed.errors import JournalBroken, LandedError, SettingsError, SurroundingsError, Unable
 from landed.gate.closed import ClosedDoor
 from landed.gate.http import Gate
-from landed.gate.judge import ANSWERS, Judge, keyring_of
+from landed.gate.judge import ANSWERS, Judge, keyring_of, windows_of
 from landed.gate.keeper import Keeper
 from landed.gate.meter import BATCH_BOUNDS, TIME_BOUNDS_US, UNVERIFIED, Histogram, Meter, figures_in
 from landed.journal.checkpoints import Checkpoints
@@ -51,8 +51,9 @@ from landed.journal.quarantine import SqliteQuarantine
 from landed.journal.record import Record, encode
 from landed.journal.sqlite import FILE as JOURNAL_FILE
 from landed.journal.sqlite import SqliteJournal
-from landed.onboarding.doctor import Seen
+from landed.onboarding.asking import Told, look_farther
 from landed.onboarding.look import look_at
+from landed.onboarding.seen import Seen
 from landed.settings import FILE as SETTINGS_FILE
 from landed.settings import Settings
 from landed.store import Tally
@@ -369,8 +370,8 @@ def rebuild(data: Path, progress: Callable[[int, int], None]) -> tuple[Tally, in
     return fold.progress.tally, sealed.messages
 
 
-def look_around(settings: Settings, now: datetime) -> Seen:
-    """All that the doctor can see of this machine and its data; it changes nothing."""
+def look_around(settings: Settings, now: datetime, told: Told | None = None) -> Seen:
+    """All that the doctor can see of this machine and its data; with `told`, of Vonage and the way from there, too."""
     data, limits, keyring = settings.data, settings.limits, keyring_of(settings)
     seen = Seen(
         now=now,
@@ -387,7 +388,7 @@ def look_around(settings: Settings, now: datetime) -> Seen:
     # The gates' figures first: what they had kept by then must be in the journal that is looked at next.
     gates = figures_in(data)
     seen = look_at(data, seen)
-    return replace(
+    seen = replace(
         seen,
         gates_serving=gates.serving,
         gates_mounted=gates.mounted,
@@ -395,6 +396,7 @@ def look_around(settings: Settings, now: datetime) -> Seen:
         gates_kept=gates.kept_in.get(seen.journal_epoch or "", 0),
         unverified=sum(count for (verdict, _), count in gates.requests.items() if verdict == UNVERIFIED),
     )
+    return seen if told is None else look_farther(settings, keyring, windows_of(settings), seen, told)
 
 
 def _is_odd(secret: bytes) -> bool:

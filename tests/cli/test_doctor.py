@@ -21,13 +21,13 @@ def found(run):
 
 
 def test_where_nothing_is_the_doctor_says_so(landed):
-    run = landed("doctor", "--json")
+    run = landed("doctor", "--offline", "--json")
     assert run.returncode == 1
     assert found(run) == ["no-data", "no-secret"]
 
 
 def test_a_store_without_its_worker_gate_and_secret_is_told(landed, data):
-    run = landed("doctor", "--data", data, "--json")
+    run = landed("doctor", "--offline", "--data", data, "--json")
     assert run.returncode == 1
     assert found(run) == ["no-worker", "no-gate", "no-secret"]
     assert json.loads(run.stdout)["ledger"] == {
@@ -46,7 +46,7 @@ def test_a_sound_machine_has_nothing_to_mend(landed, data, record, now_us):
     journal.append([came, encode(TickRecord(id=Ids().next(), at_us=now_us))])
     journal.close()
     with only_worker(data):
-        run = landed("doctor", "--data", data, VONAGE_SIGNATURE_SECRET="s")
+        run = landed("doctor", "--offline", "--data", data, VONAGE_SIGNATURE_SECRET="s")
     assert (run.returncode, run.stderr) == (0, "")
     assert "8 requests received: 7 new, 0 duplicate, 0 unreadable, 1 waiting; 0 in quarantine." in run.stdout
     assert "Nothing is wrong." in run.stdout
@@ -54,14 +54,14 @@ def test_a_sound_machine_has_nothing_to_mend(landed, data, record, now_us):
 
 def test_looking_takes_nobodys_place(landed, data):
     (data / LOCK_FILE).touch()
-    landed("doctor", "--data", data)
+    landed("doctor", "--offline", "--data", data)
     with only_worker(data):
         pass
 
 
 def test_a_store_that_cannot_be_read_is_told_and_not_a_traceback(landed, data):
     store_path(data).write_bytes(b"no database, but long enough to be taken for one" * 100)
-    run = landed("doctor", "--data", data, "--json")
+    run = landed("doctor", "--offline", "--data", data, "--json")
     assert (run.returncode, run.stderr) == (1, "")
     assert found(run) == ["store-unusable", "no-worker", "no-gate", "no-secret"]
 
@@ -74,8 +74,8 @@ def test_advice_alone_is_no_fault(landed, data, now_us):
     meter.refused(HTTPStatus.NO_CONTENT, UNVERIFIED)
     meter.close()
     with only_worker(data):
-        run = landed("doctor", "--data", data, "--json", VONAGE_SIGNATURE_SECRET="s")
-        told = landed("doctor", "--data", data, VONAGE_SIGNATURE_SECRET="s")
+        run = landed("doctor", "--offline", "--data", data, "--json", VONAGE_SIGNATURE_SECRET="s")
+        told = landed("doctor", "--offline", "--data", data, VONAGE_SIGNATURE_SECRET="s")
     assert (run.returncode, json.loads(run.stdout)["ok"]) == (0, True)
     assert [(each["name"], each["advice"]) for each in json.loads(run.stdout)["findings"]] == [("unverified", True)]
     assert told.returncode == 0
@@ -92,7 +92,7 @@ def test_advice_alone_is_no_fault(landed, data, now_us):
     ids=["two", "an empty secret", "misspelt"],
 )
 def test_wrong_settings_are_findings(landed, wrong, named):
-    run = landed("doctor", "--json", **wrong)
+    run = landed("doctor", "--offline", "--json", **wrong)
     assert (run.returncode, run.stderr) == (1, "")
     said = json.loads(run.stdout)
     assert [finding["name"] for finding in said["findings"]] == ["settings"] * len(named)
@@ -103,7 +103,7 @@ def test_wrong_settings_are_findings(landed, wrong, named):
 @pytest.mark.parametrize("text", [b"port = [", b"\xff"], ids=["no TOML", "no text"])
 def test_a_settings_file_that_cannot_be_read_is_a_finding(landed, tmp_path, text):
     (tmp_path / "landed.toml").write_bytes(text)
-    run = landed("doctor")
+    run = landed("doctor", "--offline")
     assert (run.returncode, run.stderr) == (1, "")
     assert "The settings cannot be read, in landed.toml or the environment" in run.stdout
     assert run.stdout.endswith("1 to mend.\n")

@@ -8,7 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from landed.journal.quarantine import Totals
-from landed.onboarding.doctor import BEHIND_RECORDS_MAX, Ledger, Seen, examine, ledger_of, wrong_settings
+from landed.onboarding.doctor import BEHIND_RECORDS_MAX, examine, wrong_settings
+from landed.onboarding.seen import Ledger, Seen, ledger_of
 from landed.store import Tally
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -15,7 +15,7 @@ from landed.errors import FoldStopped, SurroundingsError
 from landed.journal import Retired
 from landed.journal.record import Ids, RequestRecord, TickRecord, encode
 from landed.journal.sqlite import SqliteJournal
-from landed.onboarding.doctor import ledger_of
+from landed.onboarding.seen import ledger_of
 from landed.settings import Settings
 from landed.store import Tally
 from landed.store.sqlite import SqliteReader, SqliteStore

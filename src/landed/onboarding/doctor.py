@@ -7,13 +7,11 @@ that works as it was set up and could be better.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 
-import msgspec
-
-from landed.journal.quarantine import Totals
-from landed.store import Tally
+from landed.onboarding import outside_findings, vonage_findings
+from landed.onboarding.seen import Finding, Seen, ledger_of
 
 BEHIND_RECORDS_MAX = 10_000
 BEHIND_MAX = timedelta(minutes=5)
@@ -25,99 +23,6 @@ FREE_BYTES_MIN = 512 * 1024 * 1024
 # From here on a bound is called near.
 NEAR = 0.9
 MIB = 1024 * 1024
-
-
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One fault, or piece of advice, in three sentences."""
-
-    name: str
-    what: str
-    why: str
-    do: str
-    advice: bool = False
-
-
-class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """What there was to see. `unusable` has a sentence for each part that could not be looked at.
-
-    `journal_requests` counts the request records up to the fold's position, counted in the journal
-    itself; `waiting` those behind it. `newest_at` is the append time of the journal's last record,
-    `oldest_waiting_at` that of the first one not folded. `delays` are how long the receipts of the last
-    hour took by Vonage's clock and ours. `gates_kept` counts what gates say that they put into this
-    very journal.
-    """
-
-    now: datetime
-    data: str
-    unusable: Mapping[str, str] = {}
-    has_data: bool = True
-    has_secrets: bool = False
-    has_odd_secrets: bool = False
-    sms_must_be_signed: bool = False
-    journal_epoch: str | None = None
-    store_epoch: str | None = None
-    journal_position: int = 0
-    fold_position: int = 0
-    newest_at: datetime | None = None
-    oldest_waiting_at: datetime | None = None
-    worker_runs: bool = False
-    gates_serving: int = 0
-    gates_mounted: int = 0
-    only_mounts: bool = False
-    gates_kept: int = 0
-    unverified: int = 0
-    tally: Tally = msgspec.field(default_factory=Tally)
-    journal_requests: int = 0
-    waiting: int = 0
-    journal_bytes: int = 0
-    journal_bytes_max: int = 0
-    free_bytes: int = 0
-    free_bytes_min: int = 0
-    quarantine: Totals | None = None
-    quarantine_rows_max: int = 0
-    quarantine_bytes_max: int = 0
-    newest_verified_at: datetime | None = None
-    sms_signed: int = 0
-    sms_unsigned: int = 0
-    delays: Sequence[timedelta] = ()
-
-    @property
-    def behind(self) -> int:
-        """How many records wait to be folded; less than none when the journal went back."""
-        return self.journal_position - self.fold_position
-
-
-class Ledger(msgspec.Struct, frozen=True, kw_only=True):
-    """received = folded + duplicate + unreadable + waiting; counts of requests, the quarantined ones beside."""
-
-    received: int
-    folded: int
-    duplicate: int
-    unreadable: int
-    waiting: int
-    quarantined: int
-
-    @property
-    def is_even(self) -> bool:
-        """Whether nothing was lost or counted twice."""
-        return self.received == self.accounted
-
-    @property
-    def accounted(self) -> int:
-        """What the sum comes to."""
-        return self.folded + self.duplicate + self.unreadable + self.waiting
-
-
-def ledger_of(seen: Seen) -> Ledger:
-    """The sum of invariant 2: what the journal has received beside what the store made of it."""
-    return Ledger(
-        received=seen.journal_requests + seen.waiting,
-        folded=seen.tally.folded,
-        duplicate=seen.tally.duplicate,
-        unreadable=seen.tally.unreadable,
-        waiting=seen.waiting,
-        quarantined=seen.quarantine.rows if seen.quarantine else 0,
-    )
 
 
 def examine(seen: Seen) -> list[Finding]:
@@ -396,4 +301,6 @@ CHECKS: Sequence[Check] = (
     _refused,
     _quarantine_room,
     _unverified,
+    *vonage_findings.CHECKS,
+    *outside_findings.CHECKS,
 )

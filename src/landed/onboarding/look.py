@@ -6,7 +6,7 @@ What cannot be read is said in a sentence, and the rest is looked at all the sam
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
 from functools import partial
@@ -25,7 +25,7 @@ from landed.journal.quarantine import SqliteQuarantine
 from landed.journal.record import decode
 from landed.journal.sqlite import FILE as JOURNAL_FILE
 from landed.journal.sqlite import SqliteJournal
-from landed.onboarding.doctor import Seen
+from landed.onboarding.seen import Seen
 from landed.store import Tally
 from landed.store.sqlite import FILE as STORE_FILE
 from landed.store.sqlite import SqliteReader
@@ -33,6 +33,8 @@ from landed.store.sqlite import SqliteReader
 # So many of the last receipts are looked at.
 RECEIPTS = 1_000
 LATELY = timedelta(hours=1)
+# Networks take seconds, and some of them minutes.
+SILENT_AFTER = timedelta(minutes=10)
 
 FILES: Mapping[str, str] = {"journal": JOURNAL_FILE, "store": STORE_FILE, "quarantine": QUARANTINE_FILE}
 
@@ -87,7 +89,25 @@ def _store(path: Path, seen: Seen) -> Seen:
         sms_signed=sum(sms),
         sms_unsigned=len(sms) - sum(sms),
         delays=[delay for fact in came if (delay := _delay(fact, seen.now - LATELY)) is not None],
+        uses_sms=any(fact.receipt.api is Api.SMS for fact in facts),
+        **_heard(facts, seen.now - SILENT_AFTER),
     )
+
+
+def _heard(facts: Sequence[Fact], before: datetime) -> dict[str, int]:
+    """Of the messages among them that were sent before then: how many had a receipt, and in which API's form."""
+    heard: dict[str, set[Api]] = {}
+    for fact in facts:
+        if fact.source is Source.WEBHOOK:
+            heard.setdefault(fact.receipt.message_id, set()).add(fact.receipt.api)
+    sent = [fact for fact in facts if fact.source is Source.SENT and fact.received_at < before]
+    pairs = [(fact.receipt.api, heard.get(fact.receipt.message_id, set())) for fact in sent]
+    return {
+        "heard_sends": sum(bool(apis) for _, apis in pairs),
+        "silent_sends": sum(not apis for _, apis in pairs),
+        "messages_heard_as_sms": sum(api is Api.MESSAGES and Api.SMS in apis for api, apis in pairs),
+        "sms_heard_as_messages": sum(api is Api.SMS and Api.MESSAGES in apis for api, apis in pairs),
+    }
 
 
 def _delay(fact: Fact, since: datetime) -> timedelta | None:
