@@ -62,6 +62,7 @@ def _what_is_set(settings: Settings, seen: Seen) -> Seen:
         application_id=settings.vonage_application_id,
         has_private_key=key is not None and not trouble,
         key_trouble=trouble,
+        is_real_vonage=settings.vonage_api_host in (None, API_HOST),
         sender=(settings.sender or "").lstrip("+"),
         addresses=addresses,
         left_pointed=left,
@@ -81,7 +82,7 @@ def _credentials_of(settings: Settings) -> Credentials:
 
 def ask(credentials: Credentials) -> VonageSeen:
     """Ask Vonage for everything; what it does not answer is missing, and the first trouble is told."""
-    seen = VonageSeen(asked_at=datetime.now(UTC), is_real=credentials.api_host == API_HOST)
+    seen = VonageSeen(asked_at=datetime.now(UTC))
     try:
         vonage = Configuration(credentials)
         # First of all whether it knows us: every answer would be the same.

@@ -24,26 +24,25 @@ FAULTS: Mapping[str, tuple[str, str]] = {
     ),
     "other": ("The connection failed", "Mend what the sentence names."),
 }
-# Why the gate held one back, although we signed it as Vonage does.
+# Why the gate held one back, although we signed it as Vonage does: by its reason, else by what a diagnosis says.
 HELD: Mapping[str, tuple[str, str, str]] = {
     "missing": (
         "unsigned",
-        "its Authorization header was lost on the way",
-        "Let the proxy pass the Authorization header on as it comes.",
+        "it came without a signature.",
+        "Let the proxy pass the Authorization header on as it comes; and start the doctor with the landed's settings.",
     ),
     "address": (
         "address",
-        "it came from an address that is not in `networks`",
+        "it came from an address that is not in `networks`.",
         "Name the proxy in trusted_proxies, and let it write X-Forwarded-For; or name this machine in `networks`.",
     ),
-    "body": ("changed", "its body was changed on the way", "Switch off whatever rewrites bodies in the proxy."),
-    "malformed": (
-        "changed",
-        "its Authorization header was changed on the way",
-        "Let the proxy pass the Authorization header on as it comes.",
-    ),
-    "too-large": ("changed", "it had grown on the way", "Switch off whatever rewrites bodies in the proxy."),
 }
+CHANGED = ("changed", "Switch off whatever rewrites URLs, headers or bodies in the proxy.")
+OTHER_SECRETS = (
+    "secrets",
+    "the landed that runs has other secrets than these settings.",
+    "Start the doctor with the settings of the landed that runs, or let that one read them again (SIGHUP).",
+)
 # What somebody before us answers: which status, and what it means.
 ANSWERS: Sequence[tuple[range, str, str, str, str]] = (
     (
@@ -76,11 +75,6 @@ ANSWERS: Sequence[tuple[range, str, str, str, str]] = (
     ),
 )
 WHY = "What Vonage sends goes the same way."
-OTHER_SECRETS = (
-    "secrets",
-    "the landed that runs has other secrets than these settings",
-    "Start the doctor with the settings of the landed that runs, or let that one read them again (SIGHUP).",
-)
 
 
 def _place(seen: Seen) -> Iterable[Finding]:
@@ -102,7 +96,7 @@ def _place(seen: Seen) -> Iterable[Finding]:
         )
         return
     parts = urlsplit(addresses.base)
-    if seen.vonage is not None and not seen.vonage.is_real:
+    if not seen.is_real_vonage:
         # An offline Vonage may well be on this machine, too.
         return
     if _is_private(parts.hostname or ""):
@@ -172,16 +166,12 @@ def _of_try(seen: Seen, tried: Try) -> Finding | None:
 
 def _of_held(tried: Try) -> Finding:
     name, how, do = HELD.get(tried.held_for, OTHER_SECRETS)
-    found = (
-        f" {tried.diagnosis}"
-        if tried.diagnosis and tried.held_for in ("body", "wrong", "uncovered", "malformed")
-        else ""
-    )
-    if tried.held_for in ("wrong", "uncovered") and tried.diagnosis:
-        name, how, do = "changed", "its parameters or its secret are not what was sent", HELD["body"][2]
+    if tried.held_for not in HELD and tried.diagnosis:
+        # What we signed does not hold any more by our own secrets: it was changed.
+        name, how, do = CHANGED[0], tried.diagnosis, CHANGED[1]
     return Finding(
         name=f"outside-{name}",
-        what=f"A receipt that was signed as Vonage signs came through {tried.url} and was not trusted: {how}.{found}",
+        what=f"A receipt that was signed as Vonage signs came through {tried.url} and was not trusted: {how}",
         why=f"{WHY} All of it would be put into quarantine.",
         do=do,
     )

@@ -30,11 +30,10 @@ class VonageSeen(msgspec.Struct, frozen=True, kw_only=True):
 
     `trouble` is a sentence where it could not be asked, or not to the end; `refused`, that it does not know our key and
     secret. `key_fits` says whether our private key is the application's; None where there is none to compare. `at` is
-    the time by Vonage's clock when it was `asked_at` ours. `is_real` is not so for an offline Vonage.
+    the time by Vonage's clock when it was `asked_at` ours.
     """
 
     asked_at: datetime
-    is_real: bool = True
     trouble: str = ""
     refused: bool = False
     application: Application | None = None
@@ -115,13 +114,13 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     messages_heard_as_sms: int = 0
     sms_heard_as_messages: int = 0
     uses_sms: bool = False
-    # What the settings say of Vonage, and of us.
+    # What the settings say of Vonage, which may be an offline one, and of us.
     has_credentials: bool = False
     application_id: str | None = None
     has_private_key: bool = False
     key_trouble: str = ""
     sender: str = ""
-    has_networks: bool = False
+    is_real_vonage: bool = True
     # Where we are for Vonage; None where nobody said so. `left_pointed` is the URL of a tunnel that is no more.
     addresses: Addresses | None = None
     left_pointed: str = ""

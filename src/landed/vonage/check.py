@@ -46,7 +46,7 @@ def messages_check(path: str, nonce: str, account: Account, now: datetime) -> Re
             "to": TO,
             "from": SENDER,
             "channel": "sms",
-            "timestamp": iso(now),
+            "timestamp": iso(now.replace(microsecond=0)),
             "status": "submitted",
             "client_ref": REFERENCE,
         }
@@ -73,7 +73,7 @@ def sms_check(path: str, nonce: str, account: Account, now: datetime) -> Request
         "status": "accepted",
         "err-code": "0",
         "scts": scts(now),
-        "message-timestamp": spaced(now),
+        "message-timestamp": spaced(now.replace(microsecond=0)),
         "client-ref": REFERENCE,
     }
     if account.api_key:
