@@ -13,6 +13,8 @@ import pytest
 from pydantic_core import PydanticUndefined
 
 from landed.gate.judge import ANSWERS
+from landed.onboarding.look import FILES
+from landed.onboarding.outside_findings import CHANGED, FAULTS, HELD, OTHER_SECRETS
 from landed.settings import AccountSettings, Limits, Settings
 
 ROOT = Path(__file__).parent.parent
@@ -97,3 +99,30 @@ def test_documents_that_are_made_from_tables_are_as_the_tables_are(tmp_path):
 def test_the_readme_s_links_lead_somewhere():
     for link in re.findall(r"\]\(([^)]+)\)", README):
         assert (ROOT / link).exists(), link
+
+
+def test_everything_that_the_doctor_finds_is_documented():
+    documented = set(re.findall(r"`([a-z0-9-]+)`", (ROOT / "docs" / "doctor.md").read_text()))
+    assert set(names_of_findings()) <= documented
+
+
+def names_of_findings():
+    """Each name that a finding can have, as the program has them."""
+    for file in (ROOT / "src" / "landed" / "onboarding").glob("*.py"):
+        text = file.read_text()
+        yield from re.findall(r'name="([a-z0-9-]+)"', text)
+        yield from re.findall(r'"(outside-[a-z0-9]+)",$', text, re.MULTILINE)
+    yield from (
+        f"outside-{fault}" for fault in (*FAULTS, *(row[0] for row in HELD.values()), CHANGED[0], OTHER_SECRETS[0])
+    )
+    yield from (
+        f"{whose}-{what}" for whose in ("application", "account") for what in ("no-url", "path", "elsewhere", "inbound")
+    )
+    yield from (f"{part}-unusable" for part in FILES)
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "docs").glob("*.md")), ids=lambda file: file.name)
+def test_the_links_of_each_document_lead_somewhere(file):
+    for link in re.findall(r"\]\(([^)]+)\)", file.read_text()):
+        path = link.partition("#")[0]
+        assert "://" in link or not path or (file.parent / path).exists(), link

@@ -9,6 +9,9 @@ import importlib.util
 import json
 import os
 import re
+import shutil
+import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -17,6 +20,7 @@ from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
+import httpx
 import pytest
 import trustme
 
@@ -29,6 +33,7 @@ from landed.simulator.scenario import Scenario
 from landed.testing import Vonage
 from landed.vonage.keys import key_pair
 
+EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "proxy"
 SECONDS_MAX = 60
 SENDER = "447700900999"
 SECRET = "another-secret-than-the-one-that-is-set"
@@ -57,7 +62,8 @@ class Place:
         while not (ports := re.findall(r"http://127\.0\.0\.1:(\d+)/webhooks", said.read_text())):
             assert self.serving.poll() is None, said.read_text()
             tick.wait(0.02)
-        self.front = front.Front(int(ports[0]), certificate)
+        self.port = int(ports[0])
+        self.front = front.Front(self.port, certificate)
         self.url = self.environment["LANDED_PUBLIC_URL"] = self.front.url
         self._public_key = self.account.application.public_key
         self.mend()
@@ -388,3 +394,59 @@ def test_nothing_secret_is_said(place):
     assert told.returncode == 1
     for secret in ("a-wrong-secret", place.vonage.signature_secret):
         assert secret not in told.stdout + told.stderr
+
+
+def nginx(directory, address, port, certificate, key):
+    """The example's nginx, with what is of this machine in the place of what is of another."""
+    server = (EXAMPLES / "nginx.conf").read_text()
+    server = server.replace("listen 443 ssl", f"listen {address} ssl").replace("127.0.0.1:3000", f"127.0.0.1:{port}")
+    for name, file in (("fullchain", certificate), ("privkey", key)):
+        server = re.sub(rf"/etc/letsencrypt/\S+/{name}.pem", str(file), server)
+    temporary = "".join(
+        f"{kind}_temp_path {directory}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    main = f"pid {directory}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n{temporary}{server}}}\n"
+    (directory / "nginx.conf").write_text(main)
+    return ["nginx", "-p", str(directory), "-c", str(directory / "nginx.conf"), "-g", "daemon off;"]
+
+
+def caddy(directory, address, port, certificate, key):
+    """The example's Caddy, in the same way; it has a certificate already."""
+    site = (EXAMPLES / "Caddyfile").read_text().replace("127.0.0.1:3000", f"127.0.0.1:{port}")
+    site = site.replace("\nhooks.example.com {", f"\nhttps://{address} {{\n\ttls {certificate} {key}")
+    options = f"{{\n\tadmin off\n\tauto_https disable_redirects\n\tstorage file_system {directory}\n}}\n"
+    (directory / "Caddyfile").write_text(options + site)
+    return ["caddy", "run", "--adapter", "caddyfile", "--config", str(directory / "Caddyfile")]
+
+
+@pytest.mark.parametrize("proxy", [nginx, caddy])
+def test_behind_the_proxies_of_the_examples_nothing_is_found(vonage, tmp_path, proxy):
+    if shutil.which(proxy.__name__) is None and "NOTHING_SKIPPED" not in os.environ:
+        pytest.skip(f"{proxy.__name__} is not installed")
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    certificate, key, trusted = (tmp_path / name for name in ("cert.pem", "key.pem", "trusted.pem"))
+    issued.cert_chain_pems[0].write_to_path(certificate)
+    issued.private_key_pem.write_to_path(key)
+    trusted.write_bytes(Path(os.environ["SSL_CERT_FILE"]).read_bytes() + authority.cert_pem.bytes())
+    # With a list of networks: only the proxy's word on who called makes them hold.
+    lists = {"LANDED_NETWORKS": "127.0.0.0/8", "LANDED_TRUSTED_PROXIES": "127.0.0.1"}
+    with closing(Place(vonage, tmp_path, **lists)) as running, closing(socket.create_server(("127.0.0.1", 0))) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        free.close()
+        with (tmp_path / "log").open("wb") as log:
+            command = proxy(tmp_path, address, running.port, certificate, key)
+            proxying = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"HOME": str(tmp_path)})
+        try:
+            running.url = running.environment["LANDED_PUBLIC_URL"] = f"https://{address}"
+            running.environment["SSL_CERT_FILE"] = str(trusted)
+            running.mend()
+            deadline = time.monotonic() + SECONDS_MAX
+            while "outside-refused" in (found := running.names()):
+                assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+            assert found == []
+            url = f"https://{address}/metrics"
+            assert httpx.get(url, verify=ssl.create_default_context(cafile=trusted)).status_code == 404
+        finally:
+            proxying.terminate()
+            proxying.wait(SECONDS_MAX)
