@@ -105,7 +105,7 @@ def _public_url(value: object) -> object:
         is_url = bool(parts.scheme in ("http", "https") and parts.hostname and parts.port != 0)
     except ValueError:
         is_url = False
-    if not is_url or not url.isascii() or url.split() != [url] or set("?#@\\") & set(url):
+    if not is_url or not (url.isascii() and url.isprintable()) or " " in url or set("?#@\\") & set(url):
         raise ValueError("it is no URL such as https://hooks.example.com, without query, user and fragment")
     # https://api.support.vonage.com/hc/en-us/articles/12945379904796
     if "_" in (parts.hostname or ""):

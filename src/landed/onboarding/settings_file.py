@@ -5,6 +5,7 @@ Made from the one table of settings. A value goes where its setting stands, with
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -29,7 +30,7 @@ def text_of_new() -> str:
 def with_values(text: str, values: Mapping[str, str]) -> str:
     """The same file with these settings; SettingsError where it is written in a way that we cannot add to."""
     before = values_in(text)
-    lines = text.splitlines()
+    lines = text.removesuffix("\n").split("\n") if text else []
     for name, value in values.items():
         if before.get(name) != value:
             _put(lines, name, value)
@@ -65,8 +66,8 @@ def _put(lines: list[str], name: str, value: str) -> None:
 
 
 def _quoted(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    """A text of TOML, whose escapes are those of JSON but for one."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _lines() -> Iterator[str]:

@@ -58,24 +58,23 @@ class Application(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, shown: Mapping[str, Any]) -> Self:
         """What Vonage shows, read."""
-        keys = shown.get("keys") or {}
         return cls(
             id=str(shown["id"]),
             name=str(shown.get("name", "")),
-            public_key=str(keys.get("public_key") or ""),
+            public_key=str(_object(shown.get("keys")).get("public_key") or ""),
             shown=shown,
         )
 
     @property
     def messages(self) -> Mapping[str, Any] | None:
         """Its Messages capability; None when it has none."""
-        messages = (self.shown.get("capabilities") or {}).get("messages")
+        messages = _object(self.shown.get("capabilities")).get("messages")
         return messages if isinstance(messages, dict) else None
 
     @property
     def webhooks(self) -> Webhooks:
         """Where statuses and inbound messages of it go."""
-        webhooks = (self.messages or {}).get("webhooks") or {}
+        webhooks = _object((self.messages or {}).get("webhooks"))
         return Webhooks(receipts=_address(webhooks.get("status_url")), inbound=_address(webhooks.get("inbound_url")))
 
     @property
@@ -134,9 +133,9 @@ class Configuration:
         """All of them."""
         for page in range(1, PAGES_MAX):
             found = self._ask("GET", "api", APPLICATIONS, {"page_size": PAGE, "page": page}, "query_params")
-            for shown in (found.get("_embedded") or {}).get("applications") or ():
-                yield _application(shown)
-            if page >= int(found.get("total_pages") or 0):
+            shown = _object(found.get("_embedded")).get("applications")
+            yield from map(_application, shown if isinstance(shown, list) else ())
+            if page >= _count(found.get("total_pages")):
                 return
 
     def create(self, name: str, public_key: str, webhooks: Webhooks) -> Application:
@@ -149,14 +148,14 @@ class Configuration:
         self, application: Application, *, webhooks: Webhooks | None = None, public_key: str | None = None
     ) -> Application:
         """Give an application other webhooks of the Messages API, or another key; all else stays as it was."""
-        capabilities = dict(application.shown.get("capabilities") or {})
+        capabilities = dict(_object(application.shown.get("capabilities")))
         if webhooks is not None:
             capabilities["messages"] = _with_webhooks(application.messages, webhooks)
         return self._replace(application, capabilities, public_key or application.public_key)
 
     def restore(self, application: Application, messages: Mapping[str, Any] | None) -> Application:
         """Put a Messages capability back as it was, or none."""
-        capabilities = dict(application.shown.get("capabilities") or {})
+        capabilities = dict(_object(application.shown.get("capabilities")))
         capabilities.pop("messages", None)
         if messages is not None:
             capabilities["messages"] = messages
@@ -186,7 +185,7 @@ class Configuration:
         for index in range(1, PAGES_MAX):
             found = self._ask("GET", "rest", "/account/numbers", {"size": PAGE, "index": index}, "query_params")
             yield from _read(found.get("numbers"), Number)
-            if index * PAGE >= int(found.get("count") or 0):
+            if index * PAGE >= _count(found.get("count")):
                 return
 
     def offers(self, country: str) -> tuple[Offer, ...]:
@@ -277,7 +276,15 @@ def _read(shown: object, kind: type[_T]) -> Iterator[_T]:
 
 
 def _address(webhook: object) -> str:
-    return str(webhook.get("address") or "") if isinstance(webhook, dict) else ""
+    return str(_object(webhook).get("address") or "")
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _webhooks(answer: Mapping[str, Any]) -> Webhooks:
