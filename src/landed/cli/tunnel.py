@@ -12,7 +12,7 @@ import typer
 from landed.cli.options import Data, Only
 
 if TYPE_CHECKING:
-    from landed.onboarding.pointing import Pointed
+    from landed.onboarding.pointing import Restored
     from landed.onboarding.tunnel import Tunnel, Wanted
     from landed.settings import Settings
 
@@ -108,7 +108,7 @@ def _put_back(settings: Settings, guarding: int | None) -> None:
         found = pointing.pointed_in(settings.data)
         if found is not None and pointing.is_guarded(settings.data):
             raise SurroundingsError(f"A tunnel runs on {settings.data}: it puts them back itself when it ends.")
-        restored = found and pointing.restore(Configuration(Credentials.of(settings)), settings.data)
+        restored = pointing.restore(Configuration(Credentials.of(settings)), settings.data) if found else None
     else:
         # Whoever ends everything at once, as a service manager does, leaves us the time to do this.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -124,8 +124,14 @@ def _put_back(settings: Settings, guarding: int | None) -> None:
     _tell_restored(restored, settings.data, is_guard=guarding is not None)
 
 
-def _tell_restored(restored: Pointed | None, data: Path, *, is_guard: bool) -> None:
+def _tell_restored(restored: Restored | None, data: Path, *, is_guard: bool) -> None:
     if restored is not None:
         typer.echo("Vonage's webhooks are as they were before the tunnel.", err=True)
+        for url in restored.unset:
+            typer.echo(
+                f"But for {url}: nobody answers 200 there any more, so Vonage does not take it back, and nothing is "
+                "set in its place. Set it in the dashboard once it answers.",
+                err=True,
+            )
     elif not is_guard:
         typer.echo(f"Nothing is left to put back in {data}.", err=True)

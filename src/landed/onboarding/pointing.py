@@ -28,6 +28,8 @@ from landed.vonage.configuration import Application, Configuration, Webhooks
 
 FILE, LOCK_FILE = "pointed.json", "pointed.lock"
 READY = b"ready\n"
+# Refusals that say nothing of the URLs.
+NOT_OF_URLS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS)
 # The guard asks Vonage four things at most; each has its time limit in settings.
 GUARD_SECONDS_MAX = 120.0
 START_SECONDS_MAX = 20.0
@@ -45,6 +47,12 @@ class Pointed(msgspec.Struct, frozen=True, kw_only=True):
     application: Webhooks | None = None
     account_before: Webhooks | None = None
     account: Webhooks | None = None
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """What was put back. `unset` are URLs of the account that Vonage did not take back, since nobody answers there."""
+
+    unset: tuple[str, ...] = ()
 
 
 def pointed_in(data: Path) -> Pointed | None:
@@ -106,20 +114,23 @@ def point(
     return pointed
 
 
-def restore(configuration: Configuration, data: Path) -> Pointed | None:
+def restore(configuration: Configuration, data: Path) -> Restored | None:
     """Put back what was pointed, where it still is as it was pointed; None when there is nothing to put back.
 
-    Refused or Unanswered where Vonage cannot be asked: then the file stays, for another try.
+    A URL of the account's that does not answer any more is not taken back, and is unset: better than one of a tunnel,
+    which may be given to somebody else. Refused or Unanswered where Vonage cannot be asked: then the file stays, for
+    another try.
     """
     pointed = pointed_in(data)
     if pointed is None:
         return None
     if pointed.application_id is not None and pointed.application is not None:
         _restore_application(configuration, pointed)
+    unset: tuple[str, ...] = ()
     if pointed.account is not None and pointed.account_before is not None:
-        _restore_account(configuration, pointed.account, pointed.account_before)
+        unset = _restore_account(configuration, pointed.account, pointed.account_before)
     (data / FILE).unlink(missing_ok=True)
-    return pointed
+    return Restored(unset=unset)
 
 
 def _restore_application(configuration: Configuration, pointed: Pointed) -> None:
@@ -147,11 +158,20 @@ def _restore_half(
         configuration.change(application, webhooks=wanted)
 
 
-def _restore_account(configuration: Configuration, pointed: Webhooks, before: Webhooks) -> None:
+def _restore_account(configuration: Configuration, pointed: Webhooks, before: Webhooks) -> tuple[str, ...]:
+    """Put the account's webhooks back; those that Vonage did not take."""
     now = configuration.webhooks()
     wanted = _merged(now, pointed, before)
-    if wanted != now:
-        configuration.change_webhooks(wanted)
+    try:
+        if wanted != now:
+            configuration.change_webhooks(wanted)
+    except Refused as error:
+        if error.status in NOT_OF_URLS or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise
+        unset = _merged(now, pointed, Webhooks())
+        configuration.change_webhooks(unset)
+        return tuple(sorted({wanted.receipts, wanted.inbound} - {unset.receipts, unset.inbound, ""}))
+    return ()
 
 
 def _merged(now: Webhooks, pointed: Webhooks, before: Webhooks) -> Webhooks:
@@ -191,7 +211,7 @@ def guarded(data: Path) -> Iterator[None]:
                 guard.kill()
 
 
-def guard(reading: int, data: Path, configuration: Configuration) -> Pointed | None:
+def guard(reading: int, data: Path, configuration: Configuration) -> Restored | None:
     """Be the guard: hold the lock until the pipe's other end is closed, then put back. It says when it is ready."""
     with _locked(data):
         sys.stdout.buffer.write(READY)
