@@ -303,7 +303,7 @@ def run_parent(settings: Settings, around: Callable[[Parent], AbstractContextMan
     if settings.role == "all":
         private = listen(settings.private_host, settings.private_port, "--private-port")
     parent = Parent(settings, public, private)
-    if not sys.stdin.isatty():
+    if not _has_terminal():
         signal.signal(signal.SIGHUP, lambda _received, _frame: parent.renew())
     parent.start()
     code: int | None = None
@@ -315,6 +315,11 @@ def run_parent(settings: Settings, around: Callable[[Parent], AbstractContextMan
     finally:
         parent.stop()
     return code or EXIT_DONE
+
+
+def _has_terminal() -> bool:
+    """Whether somebody sits before it; a service may have been started without any input."""
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def run_gate(settings: Settings, listening: socket.socket, parent_fd: int | None, again: Callable[[], Settings]) -> int:
@@ -523,7 +528,7 @@ async def _renew(gate: Gate, settings: Settings, again: Callable[[], Settings], 
     """
     asked = asyncio.Event()
     # Where there is a terminal, SIGHUP says that it is gone.
-    hung_up = stop if sys.stdin.isatty() else asked
+    hung_up = stop if _has_terminal() else asked
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up.set)
     # The parent started us with it held back: what came meanwhile is told now.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})

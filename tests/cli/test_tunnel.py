@@ -285,7 +285,7 @@ def test_nothing_secret_is_said(place):
 def test_killed_at_any_instant_of_its_start_all_is_as_before(place):
     seed = int.from_bytes(os.urandom(4))
     chosen = random.Random(seed)  # noqa: S311 - instants, not secrets
-    for _ in range(10):
+    for _ in range(6):
         process = place.start("serve", "--port", "0", "--private-port", "0", "--print", "none", "--tunnel")
         TICK.wait(chosen.uniform(0.2, 1.6))
         process.kill()

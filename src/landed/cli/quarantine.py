@@ -241,7 +241,7 @@ def _ask(question: str, *, yes: bool) -> None:
     """A person's word: by the option, or on the terminal."""
     if yes:
         return
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise SettingsError("This needs a person's word: say --yes.")
     if not typer.confirm(question):
         raise typer.Exit(1)

@@ -49,12 +49,17 @@ def setup(  # noqa: PLR0913 - one argument an option
     Example: landed setup --public-url https://hooks.example.com
     """
     from landed.domain.numbers import normal_number  # noqa: PLC0415
+    from landed.errors import SettingsError  # noqa: PLC0415
     from landed.onboarding.addresses import Addresses  # noqa: PLC0415
     from landed.onboarding.setup import Setup, Wishes  # noqa: PLC0415
     from landed.settings import FILE, load  # noqa: PLC0415
     from landed.vonage.configuration import Configuration  # noqa: PLC0415
     from landed.vonage.sdk import Credentials  # noqa: PLC0415
 
+    if number and buy_number:
+        raise SettingsError("Give --number or --buy-number: one of yours, or a new one.")
+    if not name.strip():
+        raise SettingsError("An application has a name: give another --name.")
     settings = load(public_url=public_url)
     credentials, url = Credentials.of(settings), _url_of(settings)
     configuration = Configuration(credentials)
@@ -112,7 +117,7 @@ def _show(changes: Sequence[Change], setting_up: Setup) -> None:
 def _is_agreed(changes: Sequence[Change]) -> bool:
     from landed.errors import SettingsError  # noqa: PLC0415
 
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise SettingsError("Nobody is there to be asked: look with --dry-run, then add --yes.")
     for change in changes:
         if change.cost and not typer.confirm(f"Really {change.what}?"):

@@ -1,6 +1,6 @@
 """The text of a `landed.toml`: in a new one every setting stands, waiting to be set, and any takes values.
 
-Made from the one table of settings. A value goes where its setting stands, with all else as it was.
+Made from the one table of settings. A value goes into the line of its setting, with all other lines as they were.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def values_in(text: str) -> dict[str, Any]:
 
 def _put(lines: list[str], name: str, value: str) -> None:
     """Put a setting where it stands, else where it waits, else before the first table."""
-    line = f"{name} = {_quoted(value)}"
+    end = "\r" if lines and lines[0].endswith("\r") else ""
+    line = f"{name} = {_quoted(value)}{end}"
     first_table = next((number for number, each in enumerate(lines) if each.lstrip().startswith("[")), len(lines))
     for pattern in (rf"\s*{name}\s*=", rf"#\s*{name}\s*="):
         for number in range(first_table):

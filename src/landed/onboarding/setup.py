@@ -23,6 +23,8 @@ from landed.vonage.keys import key_pair, public_key_of
 from landed.vonage.sdk import PKCS8
 
 NONE = "none"
+# Refusals that may be about the URLs themselves; 420 is the older APIs' own.
+ABOUT_URLS = (HTTPStatus.BAD_REQUEST, 420)
 
 
 class Wishes(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +80,8 @@ class Setup:
         self._find_number()
         if wishes.has_sms:
             self._account = self._vonage.webhooks()
+        if not str(wishes.key_file).isprintable():
+            raise SettingsError("The name of the key's file must be one that can be written down: give another --key.")
         self._settings = _text_of(wishes.settings_file)
         values_in(self._settings)
 
@@ -93,7 +97,7 @@ class Setup:
     def notes(self) -> Iterator[str]:
         """What a person may want to know beside the changes."""
         application, wishes = self._application, self._wishes
-        if application is not None and not self._public_key:
+        if application is not None and not self._public_key and not wishes.new_key:
             yield (
                 f"The private key of application {application.id} was shown once, when it was made: put its path into "
                 "VONAGE_PRIVATE_KEY, or give the application another one with --new-key."
@@ -157,7 +161,7 @@ class Setup:
     def _own_number(self, country: str) -> Number | None:
         """One of that country which is linked to the application, or to nothing yet."""
         of_country = [each for each in self._numbers if each.country == country and SMS in each.features]
-        mine = self._application.id if self._application else ""
+        mine = self._application.id if self._application else self._wishes.application_id
         linked = [each for each in of_country if mine and each.application_id == mine]
         free = [each for each in of_country if not (each.application_id or each.mo_http_url)]
         return next(iter(linked + free), None)
@@ -241,7 +245,11 @@ class Setup:
         values = {"vonage_api_key": wishes.api_key, "public_url": wishes.public_url}
         if wishes.has_messages and self._application is not None:
             values["vonage_application_id"] = self._application.id
-        if wishes.has_messages and wishes.private_key is None and (self._public_key or self._application is None):
+        if (
+            wishes.has_messages
+            and wishes.private_key is None
+            and (self._public_key or wishes.new_key or self._application is None)
+        ):
             values["vonage_private_key"] = str(wishes.key_file)
         return values | ({"sender": number} if number else {})
 
@@ -285,7 +293,8 @@ class Setup:
         text = with_values(self._settings, self._wanted_values())
         try:
             mode = file.stat().st_mode & 0o777 if file.exists() else PRIVATE
-            put(file, text.encode(), mode)
+            # Where the file is a link, what it leads to.
+            put(file.resolve(), text.encode(), mode)
         except OSError as error:
             raise SurroundingsError(f"{file} cannot be written: {error.strerror}.") from error
 
@@ -294,6 +303,8 @@ class Setup:
         try:
             echo = self._vonage.change_webhooks(wanted)
         except Refused as error:
+            if error.status not in ABOUT_URLS:
+                raise
             raise SurroundingsError(
                 f"{str(error).rstrip('.')}. It looks whether they answer 200 before it saves them: start `landed "
                 "serve` and see that the public URL leads to it, then run setup again."
@@ -359,7 +370,8 @@ def _public(private_key: str | None, file: Path) -> str:
 
 def _text_of(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        # As it is, with the ends that its lines have.
+        return file.read_bytes().decode("utf-8")
     except FileNotFoundError:
         return text_of_new()
     except (OSError, UnicodeDecodeError) as error:

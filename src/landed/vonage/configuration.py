@@ -133,8 +133,7 @@ class Configuration:
         """All of them."""
         for page in range(1, PAGES_MAX):
             found = self._ask("GET", "api", APPLICATIONS, {"page_size": PAGE, "page": page}, "query_params")
-            shown = _object(found.get("_embedded")).get("applications")
-            yield from map(_application, shown if isinstance(shown, list) else ())
+            yield from map(_application, _list(_object(found.get("_embedded")).get("applications"), "applications"))
             if page >= _count(found.get("total_pages")):
                 return
 
@@ -166,9 +165,13 @@ class Configuration:
             # It is shown, and must not be set.
             capabilities["verify"] = {name: value for name, value in verify.items() if name != "version"}
         wanted = {
-            name: value for name, value in application.shown.items() if name not in ("id", "_links", "capabilities")
+            name: value
+            for name, value in application.shown.items()
+            if name not in ("id", "_links", "capabilities", "keys")
         }
-        wanted |= {"capabilities": capabilities, "keys": {"public_key": public_key}}
+        wanted |= {"capabilities": capabilities}
+        if public_key:
+            wanted["keys"] = {"public_key": public_key}
         return _application(self._ask("PUT", "api", f"{APPLICATIONS}/{application.id}", wanted))
 
     def webhooks(self) -> Webhooks:
@@ -184,15 +187,15 @@ class Configuration:
         """All numbers of the account."""
         for index in range(1, PAGES_MAX):
             found = self._ask("GET", "rest", "/account/numbers", {"size": PAGE, "index": index}, "query_params")
-            yield from _read(found.get("numbers"), Number)
-            if index * PAGE >= _count(found.get("count")):
+            yield from _read(found, Number)
+            if index * PAGE >= _count(found.get("count", 0)):
                 return
 
     def offers(self, country: str) -> tuple[Offer, ...]:
         """Numbers of a country that can be bought and can send and take SMS."""
         asked = {"country": country, "features": SMS, "size": PAGE}
         found = self._ask("GET", "rest", "/number/search", asked, "query_params")
-        return tuple(_read(found.get("numbers"), Offer))
+        return tuple(_read(found, Offer))
 
     def buy(self, offer: Offer) -> None:
         """Buy a number."""
@@ -211,14 +214,17 @@ class Configuration:
     def balance(self) -> Decimal:
         """What is left of the account's money, EUR."""
         found = self._ask("GET", "rest", "/account/get-balance", {}, "query_params")
-        try:
-            return Decimal(str(found.get("value")))
-        except InvalidOperation as error:
-            raise Unanswered("Vonage's answer about the balance could not be read.") from error
+        with suppress(InvalidOperation):
+            balance = Decimal(str(found.get("value")))
+            if balance.is_finite():
+                return balance
+        raise Unanswered("Vonage's answer about the balance could not be read.")
 
     def _do(self, path: str, wanted: Mapping[str, str]) -> None:
         answer = self._ask("POST", "rest", path, dict(wanted), "form")
-        if str(answer.get("error-code")) != OK:
+        if "error-code" not in answer:
+            raise Unanswered(f"What Vonage answered at {path} does not say whether it was done.")
+        if str(answer["error-code"]) != OK:
             raise Refused(HTTPStatus.OK, f"Vonage refused {path}: {answer.get('error-code-label')}.")
 
     def _ask(
@@ -239,15 +245,18 @@ class Configuration:
             raise _refused(error.response, path) from error
         except RequestException as error:
             raise Unanswered(f"Vonage gave no answer at {name} ({_cause(error)}).") from error
+        except (ValueError, RecursionError) as error:
+            # Numbers and depths that no answer has, or a name that no host has.
+            raise Unanswered(f"What answered at {name} could not be read ({type(error).__name__}).") from error
         self._look_at_clock(client.last_response)
         if not isinstance(answer, dict):
             raise Unanswered(f"What answered at {name} is not Vonage: it was no JSON object.")
         return answer
 
     def _look_at_clock(self, response: Response | None) -> None:
-        with suppress(ValueError, TypeError):
-            date = parsedate_to_datetime(response.headers["date"]) if response is not None else None
-            self.at = date.astimezone(UTC) if date is not None else self.at
+        said = response.headers.get("date") if response is not None else None
+        with suppress(ValueError, TypeError, OverflowError):
+            self.at = parsedate_to_datetime(said).astimezone(UTC) if said else self.at
 
 
 def _with_webhooks(messages: Mapping[str, Any] | None, webhooks: Webhooks) -> dict[str, Any]:
@@ -264,15 +273,21 @@ def _application(shown: object) -> Application:
     return Application.of(shown)
 
 
-def _read(shown: object, kind: type[_T]) -> Iterator[_T]:
-    """What a list of Vonage's shows, with nulls as if they were not there."""
+def _read(found: Mapping[str, Any], kind: type[_T]) -> Iterator[_T]:
+    """The numbers in an answer, with nulls as if they were not there. Where there are none, Vonage answers `{}`."""
     try:
-        for each in shown if isinstance(shown, list) else ():
-            yield msgspec.convert(
-                {name: value for name, value in each.items() if value is not None}, kind, strict=False
-            )
+        for each in _list(found.get("numbers"), "numbers") if found else ():
+            there = {name: value for name, value in each.items() if value is not None}
+            yield msgspec.convert(there, kind, strict=False)
     except (msgspec.ValidationError, AttributeError) as error:
         raise Unanswered(f"What Vonage answered is no list of numbers: {error}.") from error
+
+
+def _list(shown: object, what: str) -> list[Any]:
+    """A list; what is none must not count as an empty one, for more would be made or bought."""
+    if not isinstance(shown, list):
+        raise Unanswered(f"What Vonage answered is no list of {what}.")
+    return shown
 
 
 def _address(webhook: object) -> str:
@@ -284,7 +299,10 @@ def _object(value: object) -> Mapping[str, Any]:
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) else 0
+    try:
+        return int(str(value))
+    except ValueError as error:
+        raise Unanswered("What Vonage answered does not say how long the list is.") from error
 
 
 def _webhooks(answer: Mapping[str, Any]) -> Webhooks:
@@ -294,7 +312,7 @@ def _webhooks(answer: Mapping[str, Any]) -> Webhooks:
 def _refused(response: Response, path: str) -> Refused:
     """What Vonage says against it, in one sentence; its pages of errors are of several shapes."""
     said = ""
-    with suppress(ValueError, AttributeError):
+    with suppress(ValueError, AttributeError, RecursionError):
         problem = response.json()
         said = str(problem.get("detail") or problem.get("title") or problem.get("error-code-label") or "")
     about = f": {said.rstrip('.')}" if said else ""

@@ -7,6 +7,7 @@ client gets one connection and no retries. It speaks https only, and logs whole 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -87,7 +88,7 @@ def client_of(credentials: Credentials, auth: Any) -> HttpClient:  # noqa: ANN40
     options = HttpClientOptions(
         api_host=credentials.api_host,
         rest_host=credentials.rest_host,
-        timeout=int(credentials.seconds_max),
+        timeout=math.ceil(credentials.seconds_max),
         pool_connections=1,
         pool_maxsize=1,
         max_retries=0,
