@@ -370,7 +370,7 @@ def test_an_unsigned_request_is_of_an_unknown_account_only_when_every_account_ha
         b"bytes",
         [None],
     ],
-    ids=repr,
+    ids=lambda secrets: type(secrets).__name__ if hasattr(secrets, "__next__") else repr(secrets),
 )
 def test_empty_secrets_are_a_wrong_setting_and_never_accept_all(secrets):
     with pytest.raises(SettingsError):

@@ -526,7 +526,9 @@ def test_progress_has_the_time_of_the_last_record(place):
         assert fold.progress.at == moment(microseconds(last_at))
 
 
-@pytest.mark.parametrize("data", [b"", b"\x00", b"\xff" * 40, encode(sent("m1"))[:-1]])
+@pytest.mark.parametrize(
+    "data", [b"", b"\x00", b"\xff" * 40, encode(sent("m1"))[:-1]], ids=["empty", "nul", "no record", "cut short"]
+)
 def test_a_damaged_record_stops_the_fold_loudly_and_nothing_of_its_batch_is_written(place, data):
     place.append(status("m1", "delivered"))
     place.fold()

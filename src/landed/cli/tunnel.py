@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from landed.settings import Settings
 
 HEALTH_SECONDS_MAX = 5.0
+TEND_SECONDS = 0.1
 
 TunnelUrl = Annotated[
     str | None,
@@ -51,13 +52,14 @@ def tunnel(  # noqa: PLR0913 - one argument an option
         _put_back(settings, guard)
         return
     wanted = wanted_of(public_url, domain, only)
-    stopped = Event()
+    stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda _number, _frame: stopped.set())
+        signal.signal(number, lambda received, _frame: stopping.append(received))
     _look_for_landed(settings)
     with tunnelled(settings, settings.port, wanted) as opened:
         tell(opened)
-        stopped.wait()
+        while not stopping:
+            time.sleep(TEND_SECONDS)
 
 
 def wanted_of(public_url: str | None, domain: str | None, only: Only | None) -> Wanted:
@@ -91,15 +93,18 @@ def _look_for_landed(settings: Settings) -> None:
 
     url = f"http://127.0.0.1:{settings.port}{settings.path_prefix or ''}/healthz"
     try:
-        httpx.get(url, timeout=HEALTH_SECONDS_MAX, trust_env=False).raise_for_status()
+        answer = httpx.get(url, timeout=HEALTH_SECONDS_MAX, trust_env=False)
+        said = "" if answer.is_success else f"it answers {answer.status_code}"
     except httpx.HTTPError as error:
+        said = str(error)
+    if said:
         raise SurroundingsError(
-            f"No landed answers at {url} ({error}): start `landed serve` first, or both with `landed serve --tunnel`."
-        ) from error
+            f"No landed answers at {url} ({said}): start `landed serve` first, or both with `landed serve --tunnel`."
+        )
 
 
 def _put_back(settings: Settings, guarding: int | None) -> None:
-    from landed.errors import LandedError, SurroundingsError  # noqa: PLC0415
+    from landed.errors import SurroundingsError  # noqa: PLC0415
     from landed.onboarding import pointing  # noqa: PLC0415
     from landed.vonage.configuration import Configuration  # noqa: PLC0415
     from landed.vonage.sdk import Credentials  # noqa: PLC0415
@@ -113,14 +118,9 @@ def _put_back(settings: Settings, guarding: int | None) -> None:
         # Whoever ends everything at once, as a service manager does, leaves us the time to do this.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        try:
-            restored = pointing.guard(guarding, settings.data, Configuration(Credentials.of(settings)))
-        except LandedError:
-            if pointing.pointed_in(settings.data) is not None:
-                typer.echo(
-                    "Vonage's webhooks still lead to the tunnel: `landed tunnel --restore` puts them back.", err=True
-                )
-            raise
+        credentials = Credentials.of(settings)
+        configuration = Configuration(credentials)
+        restored = pointing.guard(guarding, settings.data, configuration, settle_seconds=credentials.seconds_max)
     _tell_restored(restored, settings.data, is_guard=guarding is not None)
 
 

@@ -301,7 +301,7 @@ class Setup:
     def _change_account(self) -> None:
         wanted = self._wishes.addresses.account
         try:
-            echo = self._vonage.change_webhooks(wanted)
+            echo = self._vonage.change_webhooks(receipts=wanted.receipts, inbound=wanted.inbound)
         except Refused as error:
             if error.status not in ABOUT_URLS:
                 raise

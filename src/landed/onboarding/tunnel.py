@@ -13,7 +13,7 @@ import msgspec
 
 from landed.errors import SettingsError, SurroundingsError
 from landed.onboarding.addresses import Addresses
-from landed.onboarding.pointing import Pointed, guarded, point, restore
+from landed.onboarding.pointing import Pointed, guarded, point, pointed_in, restore
 from landed.settings import Settings
 from landed.vonage.configuration import Configuration
 from landed.vonage.sdk import Credentials
@@ -41,16 +41,20 @@ class Tunnel(msgspec.Struct, frozen=True, kw_only=True):
 def tunnelled(settings: Settings, port: int, wanted: Wanted) -> Iterator[Tunnel]:
     """A public URL for a port on which landed answers, and Vonage pointed at it for as long as it lasts."""
     credentials = Credentials.of(settings)
+    application_id = credentials.application_id if wanted.has_messages else None
+    if not (application_id or wanted.has_sms):
+        raise SettingsError("There is no application to point at the tunnel: VONAGE_APPLICATION_ID is not set.")
     with public_url(port, wanted.url, wanted.domain) as url:
         addresses = Addresses.of(url, settings.path_prefix)
         if not (credentials.api_key and credentials.api_secret):
             yield Tunnel(addresses=addresses, pointed=None)
             return
         configuration = Configuration(credentials)
-        with guarded(settings.data):
+        # Before anything is started: a file that cannot be read stops it.
+        pointed_in(settings.data)
+        with guarded(settings.data, configuration):
             # What an earlier one left behind, when its machine crashed.
             restore(configuration, settings.data)
-            application_id = credentials.application_id if wanted.has_messages else None
             pointed = point(
                 configuration, addresses, settings.data, application_id=application_id, has_sms=wanted.has_sms
             )

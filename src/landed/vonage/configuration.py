@@ -114,7 +114,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 class Configuration:
     """The account at Vonage. Every method asks it, and raises Refused for a no and Unanswered where nothing came.
 
-    `at` is the time by Vonage's clock in its last answer.
+    `api_key` is the account's, `at` the time by Vonage's clock in its last answer.
     """
 
     def __init__(self, credentials: Credentials) -> None:
@@ -122,6 +122,7 @@ class Configuration:
             raise SettingsError(
                 "Looking at Vonage's side needs VONAGE_API_KEY and VONAGE_API_SECRET: see the dashboard's first page."
             )
+        self.api_key = credentials.api_key
         self._client = client_of(credentials, auth_of(credentials, by_application=False))
         self.at: datetime | None = None
 
@@ -178,9 +179,10 @@ class Configuration:
         """The account's webhooks of the SMS API; asked by a change of nothing, since Vonage has no other way."""
         return _webhooks(self._ask("POST", "rest", "/account/settings", {}, "form"))
 
-    def change_webhooks(self, webhooks: Webhooks) -> Webhooks:
-        """Set them, and give what Vonage says that they are now; it looks whether both answer 200."""
-        wanted = {"moCallBackUrl": webhooks.inbound, "drCallBackUrl": webhooks.receipts}
+    def change_webhooks(self, *, receipts: str | None = None, inbound: str | None = None) -> Webhooks:
+        """Set those that are given, and give what Vonage says that both are now; it looks whether they answer 200."""
+        given = {"moCallBackUrl": inbound, "drCallBackUrl": receipts}
+        wanted = {name: url for name, url in given.items() if url is not None}
         return _webhooks(self._ask("POST", "rest", "/account/settings", wanted, "form"))
 
     def numbers(self) -> Iterator[Number]:
