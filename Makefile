@@ -3,6 +3,9 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST = $(BIN)/python -m pytest -q
+# pytest's exit code where ARGS leave no test to one of the two.
+NONE := 5
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check bench networks tables clean
@@ -13,8 +16,9 @@ help: ## Say what there is to make
 run: $(VENV)/installed ## Install what is needed and start the demo
 	@$(BIN)/landed demo $(ARGS)
 
-test: $(VENV)/installed-dev ## Install what is needed and run all tests
-	@$(BIN)/python -m pytest -q $(ARGS)
+test: $(VENV)/installed-dev ## Install what is needed and run all tests, those that load the machine by themselves
+	@$(PYTEST) -n auto --dist loadfile -m "not alone" $(ARGS) || [ $$? -eq $(NONE) ]
+	@$(PYTEST) -m alone $(ARGS) || [ $$? -eq $(NONE) ]
 
 check: $(VENV)/installed-dev ## Lint, formatting and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -372,3 +372,65 @@ def test_an_existing_application_is_known_by_its_key(place):
     assert (done.returncode, place.made) == (0, [])
     assert "(was https://old.example/, none)" in done.stdout
     assert place.settings["vonage_application_id"] == OTHER
+
+
+def test_a_list_that_cannot_be_read_makes_and_buys_nothing(place):
+    assert place.setup("--yes", "--buy-number", "GB").returncode == 0
+    (place.directory / "landed.toml").unlink()
+    before = place.seen()
+    with Cutting(place.vonage) as road:
+        for at in (1, 2):
+            road.mend()
+            road.answer(200, b'{"error": "try later"}', at=at)
+            done = place.setup("--yes", "--buy-number", "GB", **road.environment)
+            assert (done.returncode, done.stderr.count("\n")) == (3, 1)
+            assert place.seen() == before
+
+
+def test_for_one_api_alone_no_second_number_is_bought(place):
+    place.setup("--yes", "--buy-number", "GB")
+    before = place.seen()
+    done = place.setup("--yes", "--only", "sms", "--buy-number", "GB")
+    assert (done.returncode, "nothing to change" in done.stdout) == (0, True)
+    assert place.seen() == before
+
+
+def test_a_new_key_is_made_once(place):
+    plant_other(place, key_pair()[1])
+    assert place.setup("--yes", "--application", OTHER).returncode == 0
+    done = place.setup("--yes", "--application", OTHER, "--new-key")
+    assert (done.returncode, "Note: The private key" in done.stdout) == (0, False)
+    assert "nothing to change" in place.setup("--yes", "--application", OTHER).stdout
+
+
+def test_the_ends_of_lines_and_a_link_stay(place):
+    target = place.directory.parent / "settings.toml"
+    target.write_bytes(b"# Ours.\r\nport = 3100\r\n")
+    (place.directory / "landed.toml").symlink_to(target)
+    assert place.setup("--yes").returncode == 0
+    assert (place.directory / "landed.toml").is_symlink()
+    lines = target.read_bytes().split(b"\n")
+    assert lines[:2] == [b"# Ours.\r", b"port = 3100\r"]
+    assert all(line.endswith(b"\r") for line in lines if line)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--number", "447700900999", "--buy-number", "GB"], "--number or --buy-number"),
+        (["--name", " "], "An application has a name"),
+        (["--key", b"\xff.key"], "must be one that can be written down"),
+    ],
+    ids=["two numbers", "no name", "no text"],
+)
+def test_odd_wishes_are_refused_before_anything_is_done(place, arguments, sentence):
+    before = place.seen()
+    done = place.setup("--yes", *(each if isinstance(each, str) else os.fsdecode(each) for each in arguments))
+    assert (done.returncode, sentence in done.stderr) == (2, True), done.stderr
+    assert place.seen() == before
+
+
+def test_without_any_input_it_is_as_without_a_person(place):
+    command = f'exec "{sys.executable}" -m landed setup --public-url {place.url} <&-'
+    done = subprocess.run(["/bin/sh", "-c", command], cwd=place.directory, capture_output=True, text=True, check=False)
+    assert (done.returncode, "--yes" in done.stderr) == (2, True), done.stderr

@@ -8,6 +8,10 @@ import pytest
 
 from landed.journal.record import RequestRecord
 
+# It wants the machine for itself.
+pytestmark = pytest.mark.alone
+
+
 HOUR_US = 3_600 * 1_000_000
 ONE_A_SECOND = {"LANDED_LIMITS__UNVERIFIED_PER_SECOND_MAX": "1", "LANDED_LIMITS__UNVERIFIED_BURST_MAX": "2"}
 STATUS, RECEIPT = "/webhooks/message-status", "/webhooks/delivery-receipt"

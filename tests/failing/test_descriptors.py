@@ -6,6 +6,12 @@ import time
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import pytest
+
+# It wants the machine for itself.
+pytestmark = pytest.mark.alone
+
+
 FILES_MAX = 64
 MORE_THAN_THERE_ARE = 120
 LOOK_SECONDS = 2.0

@@ -6,6 +6,12 @@ import subprocess
 import sys
 import time
 
+import pytest
+
+# It wants the machine for itself.
+pytestmark = pytest.mark.alone
+
+
 SECONDS_MAX = 40
 KEPT = {200, 204, 503}
 ROOM_BYTES = 400 * 1024

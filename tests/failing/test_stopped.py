@@ -8,7 +8,13 @@ import os
 import signal
 import time
 
+import pytest
+
 from landed import run
+
+# It wants the machine for itself.
+pytestmark = pytest.mark.alone
+
 
 STOPPED_SECONDS = float(os.environ.get("STOPPED_SECONDS", "4"))
 LAG_RECORDS_MAX = 100

@@ -14,6 +14,10 @@ from landed import run
 from landed.journal.record import Ids, SentRecord, decode
 from landed.journal.sqlite import FILE, SqliteJournal
 
+# It wants the machine for itself.
+pytestmark = pytest.mark.alone
+
+
 JOURNAL_LOG = "/journal.db-wal"
 SECONDS_MAX = 40
 SENT = 12_000

@@ -28,6 +28,9 @@ from landed.run import journal_path, quarantine_path
 from landed.settings import Limits
 from landed.vonage.signing import sign_jwt, sign_sig
 
+# It wants the machine for itself.
+pytestmark = pytest.mark.alone
+
 SECRET = "a signature secret of the tests"
 KEY = "abcd1234"
 SECONDS_MAX = 30

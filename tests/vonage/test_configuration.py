@@ -15,7 +15,7 @@ from landed.errors import Refused, SettingsError, Unanswered
 from landed.settings import load
 from landed.simulator.account import Application as Theirs
 from landed.simulator.account import Number as TheirNumber
-from landed.vonage.configuration import Application, Configuration, Number, Webhooks
+from landed.vonage.configuration import Application, Configuration, Number, Offer, Webhooks
 from landed.vonage.keys import key_pair
 from landed.vonage.sdk import Credentials
 
@@ -194,3 +194,69 @@ def test_a_refusal_says_what_vonage_said(road):
     road.answer(422, json.dumps({"title": "No", "detail": "The name is too long."}).encode())
     with pytest.raises(Refused, match=r"^Vonage answered 422 at /v2/applications: The name is too long\.$"):
         CALLS["create"](Configuration(Credentials.of(load())))
+
+
+def test_what_is_no_list_is_never_taken_for_an_empty_one(road):
+    vonage = Configuration(Credentials.of(load()))
+    for body in (
+        b'{"error": "try later"}',
+        b'{"numbers": "x"}',
+        b'{"_embedded": {}}',
+        b'{"count": 0, "numbers": null}',
+    ):
+        road.answer(200, body)
+        for name in ("applications", "numbers", "offers"):
+            with pytest.raises(Unanswered, match="is no list of"):
+                CALLS[name](vonage)
+    # So Vonage says that there are none.
+    road.answer(200, b"{}")
+    assert list(vonage.numbers()) == []
+
+
+def test_lengths_may_be_texts(road):
+    page = {"total_pages": "2", "_embedded": {"applications": [{"id": "a"}]}}
+    road.answer(200, json.dumps(page).encode())
+    assert [each.id for each in Configuration(Credentials.of(load())).applications()] == ["a", "a"]
+
+
+def test_a_purchase_that_is_not_answered_is_not_refused(road):
+    road.answer(200, b"{}")
+    with pytest.raises(Unanswered, match="does not say whether it was done"):
+        Configuration(Credentials.of(load())).buy(Offer(country="GB", msisdn="447700900001"))
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_an_answer_without_a_date_is_one_all_the_same(road, status):
+    road.answer(status, b'{"value": 5}', date=None)
+    vonage = Configuration(Credentials.of(load()))
+    if status == 200:
+        assert vonage.balance() == 5
+    else:
+        with pytest.raises(Refused):
+            vonage.balance()
+    assert vonage.at is None
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"value": ' + b"1" * 5_000 + b"}", b'{"value": NaN}'], ids=len)
+@pytest.mark.parametrize("status", [200, 500])
+def test_what_no_answer_has_is_told(road, status, body):
+    road.answer(status, body)
+    with pytest.raises((Refused, Unanswered)):
+        Configuration(Credentials.of(load())).balance()
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".example", "[::1"])
+def test_a_name_that_no_host_has_is_told(host):
+    with pytest.raises(Unanswered):
+        Configuration(Credentials(api_key="k", api_secret="s", api_host=host, rest_host=host)).balance()
+
+
+def test_less_than_a_second_is_a_time_too(vonage):
+    host = vonage.host
+    short = Credentials(api_key=vonage.api_key, api_secret=vonage.api_secret, rest_host=host, seconds_max=0.5)
+    assert Configuration(short).balance() == 100
+
+
+def test_an_application_without_a_key_can_be_changed(account, configuration):
+    account.applications[OTHER] = Theirs(id=OTHER, name="x", public_key="")
+    assert configuration.change(configuration.application(OTHER), webhooks=OURS).webhooks == OURS
