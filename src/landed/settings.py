@@ -287,7 +287,7 @@ class Settings(BaseSettings):
         validation_alias="VONAGE_REST_HOST",
         description="Host of Vonage's SMS API; `rest.nexmo.com` if unset.",
     )
-    send_seconds_max: Seconds = Field(default=30.0, description="How long to wait for the answer to a send, seconds.")
+    send_seconds_max: Seconds = Field(default=30.0, description="How long to wait for an answer of Vonage's, seconds.")
     account: tuple[AccountSettings, ...] = Field(default=(), description="More accounts.")
     sms_signature: SmsSignature = Field(
         default="when-present", description="Whether the SMS API's requests must be signed once there is a secret."

@@ -7,10 +7,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec.structs import replace
 
+from landed.domain.receipt import Api
 from landed.journal.quarantine import Totals
+from landed.onboarding.addresses import Addresses
 from landed.onboarding.doctor import BEHIND_RECORDS_MAX, examine, wrong_settings
-from landed.onboarding.seen import Ledger, Seen, ledger_of
+from landed.onboarding.seen import Ledger, Seen, Try, VonageSeen, ledger_of
 from landed.store import Tally
+from landed.vonage.configuration import Webhooks
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -131,3 +134,53 @@ def test_each_wrong_setting_is_a_finding():
         ("settings", "Setting port: wrong."),
         ("settings", "Setting host: wrong."),
     ]
+
+
+ADDRESSES = Addresses(base="https://hooks.example.com")
+ASKED = VonageSeen(asked_at=NOW, at=NOW)
+NO_URLS = replace(ASKED, account=Webhooks())
+FAR = replace(SOUND, is_far_seen=True, has_credentials=True, application_id="a", addresses=ADDRESSES, vonage=ASKED)
+
+
+def tried(**about):
+    """The second of two tries, of which the first one was fine."""
+    fine = Try(api=Api.MESSAGES, url=ADDRESSES.base, status=200, has_arrived=True)
+    return {"tries": (fine, Try(api=Api.SMS, url=ADDRESSES.base, **about))}
+
+
+@pytest.mark.parametrize(
+    ("planted", "names"),
+    [
+        ({}, []),
+        ({"vonage": replace(ASKED, has_sdk=False)}, ["no-sdk (advice)"]),
+        ({"vonage": replace(ASKED, at=NOW - 6 * MINUTE)}, ["clock-vonage"]),
+        ({"vonage": replace(ASKED, at=NOW + 6 * MINUTE)}, ["clock-vonage"]),
+        ({"vonage": replace(ASKED, at=NOW + 4 * MINUTE)}, []),
+        ({"addresses": Addresses(base="http://hooks.example.com")}, ["public-url-plain (advice)"]),
+        ({"addresses": Addresses(base="https://10.0.0.1")}, ["public-url-private"]),
+        ({"addresses": Addresses(base="https://localhost:3000/hooks")}, ["public-url-private"]),
+        ({"addresses": Addresses(base="https://[::1]")}, ["public-url-private"]),
+        ({"addresses": Addresses(base="https://10.0.0.1"), "is_real_vonage": False}, []),
+        (tried(status=204, has_arrived=True), []),
+        (tried(status=204, has_arrived=True, is_stale=True), ["outside-clock"]),
+        (tried(fault="timeout", detail="10 s"), ["outside-timeout"]),
+        (tried(status=200), ["outside-other"]),
+        (tried(status=308, location="https://b.example"), ["outside-redirect"]),
+        (tried(status=413), ["outside-status"]),
+        (tried(status=503, held_for="missing"), ["outside-unsigned"]),
+        (tried(status=401, held_for="body", diagnosis="It was rewritten."), ["outside-changed"]),
+        (tried(status=401, held_for="wrong"), ["outside-secrets"]),
+        ({"silent_sends": 3}, ["silence"]),
+        ({"silent_sends": 3, "heard_sends": 1}, []),
+        ({"sms_heard_as_messages": 1}, ["sms-setting"]),
+        (
+            {"vonage": replace(ASKED, account=Webhooks()), "uses_sms": True},
+            ["account-no-url", "account-inbound (advice)"],
+        ),
+    ],
+    ids=repr,
+)
+def test_each_fault_beyond_this_machine_is_named(planted, names):
+    findings = examine(replace(FAR, **planted))
+    assert [finding.name + finding.advice * " (advice)" for finding in findings] == names
+    assert all(each.what.strip() and each.why.endswith(".") and each.do.endswith(".") for each in findings)

@@ -31,11 +31,9 @@ Told = Callable[[str], None]
 def look_farther(settings: Settings, keyring: Keyring, windows: Windows, seen: Seen, told: Told) -> Seen:
     """All that can be seen from here of Vonage and of the way from outside, put into `seen`; `told` hears of each."""
     seen = _what_is_set(settings, seen)
-    with suppress(SettingsError):
-        credentials = replace(_credentials_of(settings), seconds_max=SECONDS_MAX)
-        if seen.has_credentials:
-            told("Asking Vonage …")
-            seen = replace(seen, vonage=ask(credentials))
+    if seen.has_credentials:
+        told("Asking Vonage …")
+        seen = replace(seen, vonage=ask(replace(_credentials_of(settings), seconds_max=SECONDS_MAX)))
     if seen.addresses is not None:
         told(f"Trying {seen.addresses.base} …")
         seen = replace(seen, tries=tuple(Trial(settings.data, keyring, windows).of(seen.addresses)))
@@ -87,6 +85,8 @@ def ask(credentials: Credentials) -> VonageSeen:
         vonage = Configuration(credentials)
         # First of all whether it knows us: every answer would be the same.
         seen = replace(seen, balance=vonage.balance(), asked_at=datetime.now(UTC))
+    except SettingsError as error:
+        return replace(seen, has_sdk=False, trouble=str(error))
     except LandedError as error:
         refused = isinstance(error, Refused) and error.status == HTTPStatus.UNAUTHORIZED
         return replace(seen, refused=refused, trouble=str(error))

@@ -247,9 +247,10 @@ def guarded(data: Path, configuration: Configuration) -> Iterator[None]:
                 guarding.wait(GUARD_SECONDS_MAX)
             except subprocess.TimeoutExpired:
                 guarding.kill()
-    if guarding.returncode < 0:
-        # Somebody ended it, so it is ours to do.
-        restore(configuration, data)
+                guarding.wait()
+            if guarding.returncode < 0:
+                # Somebody ended it, so it is ours to do.
+                restore(configuration, data)
 
 
 def guard(reading: int, data: Path, configuration: Configuration, *, settle_seconds: float) -> Restored | None:

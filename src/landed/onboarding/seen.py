@@ -29,13 +29,14 @@ class VonageSeen(msgspec.Struct, frozen=True, kw_only=True):
     """What Vonage says of us.
 
     `trouble` is a sentence where it could not be asked, or not to the end; `refused`, that it does not know our key and
-    secret. `key_fits` says whether our private key is the application's; None where there is none to compare. `at` is
-    the time by Vonage's clock when it was `asked_at` ours.
+    secret; `has_sdk`, that there is something to ask it with. `key_fits` says whether our private key is the
+    application's; None where there is none to compare. `at` is the time by Vonage's clock when it was `asked_at` ours.
     """
 
     asked_at: datetime
     trouble: str = ""
     refused: bool = False
+    has_sdk: bool = True
     application: Application | None = None
     is_application_missing: bool = False
     key_fits: bool | None = None

@@ -73,6 +73,14 @@ def _asking(seen: Seen) -> Iterable[Finding]:
             why="Nothing can be sent or set up with them.",
             do="Copy both again from the first page of Vonage's dashboard; a secret that was revoked holds no more.",
         )
+    elif vonage is not None and not vonage.has_sdk:
+        yield Finding(
+            name="no-sdk",
+            what="Vonage's SDK is not installed, so Vonage's side was not looked at.",
+            why="Most receipts that never come are sent to another URL, which only Vonage can tell.",
+            do="Install it: pip install 'landed[send]'.",
+            advice=True,
+        )
     elif vonage is not None and vonage.trouble:
         yield Finding(
             name="vonage-unreachable",
