@@ -22,6 +22,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 import trustme
 
@@ -29,6 +30,7 @@ from landed.errors import SettingsError
 from landed.journal.record import Ids, SentRecord, encode
 from landed.journal.sqlite import SqliteJournal
 from landed.onboarding.doctor import examine, wrong_settings
+from landed.onboarding.pointing import Pointed
 from landed.onboarding.seen import ledger_of
 from landed.run import journal_path, look_around
 from landed.settings import load
@@ -378,8 +380,10 @@ def track(place, message_id):
 
 
 def test_a_tunnel_that_was_left_behind_is_named(own_place):
-    left = {"url": "https://gone.example", "account": {"receipts": "", "inbound": ""}}
-    (own_place.data / "pointed.json").write_text(json.dumps(left))
+    file = own_place.data / "pointed.json"
+    file.write_text("{}")
+    assert own_place.names() == ["tunnel-unreadable"]
+    file.write_bytes(msgspec.json.encode(Pointed(url="https://gone.example", api_key=own_place.account.api_key)))
     (finding,) = own_place.findings()
     assert finding.name == "tunnel-left"
     assert "landed tunnel --restore" in finding.do

@@ -6,7 +6,6 @@ Nothing is changed at Vonage.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
 
@@ -46,13 +45,15 @@ def _what_is_set(settings: Settings, seen: Seen) -> Seen:
         Credentials.of(settings)
     except SettingsError as error:
         trouble = str(error)
-    addresses, left = Addresses.of_settings(settings), ""
-    with suppress(LandedError):
+    addresses, left, tunnel_trouble = Addresses.of_settings(settings), "", ""
+    try:
         pointed = pointed_in(settings.data)
         if pointed is not None and is_guarded(settings.data):
             addresses = Addresses(base=pointed.url)
         elif pointed is not None:
             left = pointed.url
+    except LandedError as error:
+        tunnel_trouble = str(error)
     return replace(
         seen,
         is_far_seen=True,
@@ -64,6 +65,7 @@ def _what_is_set(settings: Settings, seen: Seen) -> Seen:
         sender=(settings.sender or "").lstrip("+"),
         addresses=addresses,
         left_pointed=left,
+        tunnel_trouble=tunnel_trouble,
     )
 
 

@@ -78,6 +78,13 @@ WHY = "What Vonage sends goes the same way."
 
 
 def _place(seen: Seen) -> Iterable[Finding]:
+    if seen.tunnel_trouble:
+        yield Finding(
+            name="tunnel-unreadable",
+            what=seen.tunnel_trouble,
+            why="Vonage's webhooks may lead to a tunnel that is no more, and nothing puts them back.",
+            do="Set them with `landed setup` or in the dashboard, then remove the file.",
+        )
     if seen.left_pointed:
         yield Finding(
             name="tunnel-left",

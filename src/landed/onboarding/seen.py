@@ -122,9 +122,11 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     key_trouble: str = ""
     sender: str = ""
     is_real_vonage: bool = True
-    # Where we are for Vonage; None where nobody said so. `left_pointed` is the URL of a tunnel that is no more.
+    # Where we are for Vonage; None where nobody said so. `left_pointed` is the URL of a tunnel that is no more,
+    # `tunnel_trouble` a sentence where what it left cannot be read.
     addresses: Addresses | None = None
     left_pointed: str = ""
+    tunnel_trouble: str = ""
     is_far_seen: bool = False
     vonage: VonageSeen | None = None
     tries: tuple[Try, ...] = ()
