@@ -49,7 +49,7 @@ def test_a_sound_machine_has_nothing_to_mend(landed, data, record, now_us):
         run = landed("doctor", "--offline", "--data", data, VONAGE_SIGNATURE_SECRET="s")
     assert (run.returncode, run.stderr) == (0, "")
     assert "8 requests received: 7 new, 0 duplicate, 0 unreadable, 1 waiting; 0 in quarantine." in run.stdout
-    assert "Nothing is wrong." in run.stdout
+    assert "Nothing is wrong in what was looked at." in run.stdout
 
 
 def test_looking_takes_nobodys_place(landed, data):
@@ -79,7 +79,7 @@ def test_advice_alone_is_no_fault(landed, data, now_us):
     assert (run.returncode, json.loads(run.stdout)["ok"]) == (0, True)
     assert [(each["name"], each["advice"]) for each in json.loads(run.stdout)["findings"]] == [("unverified", True)]
     assert told.returncode == 0
-    assert told.stdout.endswith("Nothing is wrong. 1 to think about.\n")
+    assert told.stdout.endswith("Nothing is wrong in what was looked at. 1 to think about.\n")
 
 
 @pytest.mark.parametrize(

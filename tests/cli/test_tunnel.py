@@ -372,7 +372,7 @@ def test_where_no_landed_answers_there_is_no_tunnel_and_one_sentence_says_so(pla
     place.landed.status = status
     code, said = place.run("tunnel", "--port", port)
     assert (code, place.seen(), place.pointed.exists()) == (3, place.before, False)
-    assert f"No landed answers at http://127.0.0.1:{port}/healthz" in the_sentence(said)
+    assert f"No landed answers at http://127.0.0.1:{port}/webhooks/delivery-receipt" in the_sentence(said)
 
 
 def test_another_public_url_does_in_place_of_ngrok(place):

@@ -75,7 +75,8 @@ def _tell(findings: Sequence[Finding], ledger: Ledger | None, routes: Sequence[R
 
     look = Look(sys.stdout, show_numbers=False)
     for finding in findings:
-        typer.echo(look.paint(finding.what, "yellow" if finding.advice else "red"))
+        what = look.paint(finding.what, "yellow" if finding.advice else "red")
+        typer.echo(f"{what} {look.paint(f'[{finding.name}]', 'dim')}")
         typer.echo(f"  why  {finding.why}\n  do   {finding.do}\n")
     for route in routes:
         whose = {True: "here", False: "not here", None: "public_url would tell whether that is here"}[route.is_ours]
@@ -86,4 +87,4 @@ def _tell(findings: Sequence[Finding], ledger: Ledger | None, routes: Sequence[R
         typer.echo(f"{counts}; {ledger.quarantined:,} in quarantine.")
     faults = sum(not finding.advice for finding in findings)
     advice = f" {len(findings) - faults} to think about." if len(findings) > faults else ""
-    typer.echo((f"{faults} to mend." if faults else "Nothing is wrong.") + advice)
+    typer.echo((f"{faults} to mend." if faults else "Nothing is wrong in what was looked at.") + advice)

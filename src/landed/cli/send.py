@@ -100,7 +100,7 @@ def send(  # noqa: PLR0913 - one argument an option
     if failover is not None:
         outgoing = replace(outgoing, failover=_failover(failover, outgoing))
     if not (text and to and outgoing.sender):
-        raise SettingsError("A send needs a text, --to and --from; or --many with a list.")
+        raise SettingsError("A send needs a text, --to and --from (or the setting `sender`); or --many with a list.")
     with opened(settings) as open_sender:
         sent = open_sender.send(outgoing)
     _tell(sent, outgoing, json=json)

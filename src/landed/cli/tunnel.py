@@ -90,8 +90,10 @@ def _look_for_landed(settings: Settings) -> None:
     import httpx  # noqa: PLC0415
 
     from landed.errors import SurroundingsError  # noqa: PLC0415
+    from landed.onboarding.addresses import Addresses  # noqa: PLC0415
 
-    url = f"http://127.0.0.1:{settings.port}{settings.path_prefix or ''}/healthz"
+    # As Vonage looks before it saves an address; an application that mounts landed has this, too.
+    url = Addresses.of(f"http://127.0.0.1:{settings.port}", settings.path_prefix).account.receipts
     try:
         answer = httpx.get(url, timeout=HEALTH_SECONDS_MAX, trust_env=False)
         said = "" if answer.is_success else f"it answers {answer.status_code}"
@@ -126,10 +128,11 @@ def _put_back(settings: Settings, guarding: int | None) -> None:
 
 def _tell_restored(restored: Restored | None, data: Path, *, is_guard: bool) -> None:
     if restored is not None:
-        typer.echo("Vonage's webhooks are as they were before the tunnel.", err=True)
+        but = ", but for:" if restored.unset else "."
+        typer.echo(f"Vonage's webhooks are as they were before the tunnel{but}", err=True)
         for url in restored.unset:
             typer.echo(
-                f"But for {url}: nobody answers 200 there any more, so Vonage does not take it back, and nothing is "
+                f"  {url}: nobody answers 200 there any more, so Vonage does not take it back, and nothing is "
                 "set in its place. Set it in the dashboard once it answers.",
                 err=True,
             )
