@@ -19,9 +19,6 @@ from landed.cli.demo import Sent, _report
 from landed.domain.lifecycle import Fact, message_of
 from landed.domain.receipt import Api, Receipt, Status
 
-# A demo's seconds are fractions of one here, and what they hold comes in order on a machine that has time.
-pytestmark = pytest.mark.alone
-
 
 @contextlib.contextmanager
 def taken(*ports: int):
@@ -49,6 +46,7 @@ def test_the_demo_ends_with_the_outcome_of_every_message(landed, tmp_path):
     assert not list(tmp_path.glob("landed-demo-*"))
 
 
+@pytest.mark.alone  # where seconds are fractions of one, they come in order on a machine that has time
 def test_submitted_comes_before_delivered_for_a_message_that_simply_arrives(landed, tmp_path):
     run = landed("demo", "--messages", "2", "--exit", "--print", "json", TMPDIR=str(tmp_path))
     assert run.returncode == 0, run.stdout + run.stderr

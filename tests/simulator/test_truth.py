@@ -6,8 +6,6 @@ import asyncio
 from contextlib import closing
 from datetime import timedelta
 
-import pytest
-
 from landed.domain.receipt import Api, Outcome
 from landed.run import store_path
 from landed.simulator.account import Settings
@@ -19,9 +17,6 @@ from landed.simulator.server import simulator_of
 from landed.simulator.simulator import Send
 from landed.simulator.wire import Client
 from landed.store.sqlite import SqliteReader
-
-# It wants the machine for itself.
-pytestmark = pytest.mark.alone
 
 MESSAGES = 10_000
 TEXTS = ("Your code is 123456.", "Your order is on its way. " * 12)
