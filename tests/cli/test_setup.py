@@ -264,7 +264,9 @@ def test_no_number_is_bought_where_one_is_free(place):
     place.account.applications[OTHER].name = "other"
     done = place.setup("--yes", "--buy-number", "GB")
     assert (done.returncode, "buy" in done.stdout) == (0, False)
+    assert_is_set_up(place, number=True)
     assert place.settings["sender"] == "447700900123"
+    assert "nothing to change" in place.setup("--yes", "--buy-number", "GB").stdout
     assert len(place.account.numbers) == 2
 
 

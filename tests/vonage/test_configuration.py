@@ -260,3 +260,11 @@ def test_less_than_a_second_is_a_time_too(vonage):
 def test_an_application_without_a_key_can_be_changed(account, configuration):
     account.applications[OTHER] = Theirs(id=OTHER, name="x", public_key="")
     assert configuration.change(configuration.application(OTHER), webhooks=OURS).webhooks == OURS
+
+
+def test_an_answer_that_says_nothing_of_webhooks_is_not_that_none_are_set(road):
+    vonage = Configuration(Credentials.of(load()))
+    for body in (b"{}", b'{"error": "try later"}'):
+        road.answer(200, body)
+        with pytest.raises(Unanswered, match="does not say what the account's webhooks are"):
+            vonage.webhooks()

@@ -23,6 +23,9 @@ Data = Annotated[
     Path | None, typer.Option("--data", help="Directory of the journal and the store [landed-data].", metavar="DIR")
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, numbers in full.")]
+PublicUrl = Annotated[
+    str | None, typer.Option(help="What Vonage reaches the public port by, such as https://hooks.example.com.")
+]
 ShowNumbers = Annotated[bool, typer.Option("--show-numbers", help="Show phone numbers in full.")]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from landed.cli.options import Data, ShowNumbers, configure_logging
+from landed.cli.options import Data, PublicUrl, ShowNumbers, configure_logging
 from landed.cli.tunnel import Domain, tell, wanted_of
 from landed.errors import SettingsError
 
@@ -34,9 +34,7 @@ def serve(  # noqa: PLR0913 - one argument an option
         typer.Option("--print", help="pretty, json, raw or none [pretty on a terminal, else json].", metavar="MODE"),
     ] = None,
     show_numbers: ShowNumbers = False,
-    public_url: Annotated[
-        str | None, typer.Option(help="What Vonage reaches the public port by, such as https://hooks.example.com.")
-    ] = None,
+    public_url: PublicUrl = None,
     tunnel: Annotated[
         bool, typer.Option("--tunnel", help="Point Vonage's webhooks here while it runs: by ngrok, or --public-url.")
     ] = False,

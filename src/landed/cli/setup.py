@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from landed.cli.options import Only
+from landed.cli.options import Only, PublicUrl
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,11 +18,6 @@ if TYPE_CHECKING:
 
 EXIT_NO = 1
 KEY_FILE = Path("private.key")
-
-
-PublicUrl = Annotated[
-    str | None, typer.Option(help="What Vonage reaches the public port by, such as https://hooks.example.com.")
-]
 
 
 def setup(  # noqa: PLR0913 - one argument an option

@@ -26,7 +26,7 @@ from msgspec.structs import replace
 from landed.errors import LandedError, Refused, SettingsError, SurroundingsError, Unanswered
 from landed.files import PRIVATE, put
 from landed.onboarding.addresses import Addresses
-from landed.vonage.configuration import Application, Configuration, Webhooks
+from landed.vonage.configuration import Configuration, Webhooks, webhooks_in
 
 FILE, LOCK_FILE = "pointed.json", "pointed.lock"
 READY = b"ready\n"
@@ -188,9 +188,7 @@ def _restore_application(configuration: Configuration, application_id: str, poin
         raise
     now = application.webhooks
     is_untouched = now == wanted and pointed.messages in (None, application.messages)
-    before = Application(
-        id="", name="", public_key="", shown={"capabilities": {"messages": pointed.messages_before or {}}}
-    ).webhooks
+    before = webhooks_in(pointed.messages_before)
     back = Webhooks(
         receipts=before.receipts if now.receipts == wanted.receipts else now.receipts,
         inbound=before.inbound if now.inbound == wanted.inbound else now.inbound,

@@ -205,13 +205,14 @@ class Setup:
                 cost=cost,
                 make=lambda: self._buy(offer),
             )
-        if not self._wishes.has_messages or (offer is None and number is None):
+        chosen = offer or number
+        if chosen is None or not self._wishes.has_messages:
             return
-        mine = self._application.id if self._application else ""
-        if offer is not None or (number is not None and number.application_id != mine):
-            had = number.application_id if number else ""
+        had, application = number.application_id if number else "", self._application
+        # An application that is yet to be made has no number.
+        if application is None or had != application.id:
             yield Change(
-                what=f"link the number +{(number or offer or Offer(country='', msisdn='')).msisdn} to the application",
+                what=f"link the number +{chosen.msisdn} to the application",
                 before=f"application {had}" if had else "",
                 make=self._link,
             )
@@ -221,11 +222,9 @@ class Setup:
         there = values_in(text)
         different = {name: value for name, value in values.items() if there.get(name) != value}
         new = self._application is None and self._wishes.has_messages
-        if different or new:
-            names = [
-                *different,
-                *(["vonage_application_id"] if new and "vonage_application_id" not in different else []),
-            ]
+        # Its id is known when it has been made.
+        names = dict.fromkeys([*different, *(["vonage_application_id"] if new else [])])
+        if names:
             yield Change(what=f"write {self._wishes.settings_file}: {', '.join(names)}", make=self._write_settings)
 
     def _account_changes(self) -> Iterator[Change]:

@@ -33,6 +33,7 @@ APPLICATIONS = "/v2/applications"
 # https://developer.vonage.com/en/api/numbers
 OK = "200"
 SMS = "SMS"
+SETTINGS = {"mo-callback-url", "dr-callback-url", "max-outbound-request"}
 VERSION = "v1"
 
 Host = Literal["api", "rest"]
@@ -74,8 +75,7 @@ class Application(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def webhooks(self) -> Webhooks:
         """Where statuses and inbound messages of it go."""
-        webhooks = _object((self.messages or {}).get("webhooks"))
-        return Webhooks(receipts=_address(webhooks.get("status_url")), inbound=_address(webhooks.get("inbound_url")))
+        return webhooks_in(self.messages)
 
     @property
     def version(self) -> str:
@@ -261,6 +261,12 @@ class Configuration:
             self.at = parsedate_to_datetime(said).astimezone(UTC) if said else self.at
 
 
+def webhooks_in(messages: Mapping[str, Any] | None) -> Webhooks:
+    """The two addresses in a Messages capability, which there may not be."""
+    webhooks = _object(_object(messages).get("webhooks"))
+    return Webhooks(receipts=_address(webhooks.get("status_url")), inbound=_address(webhooks.get("inbound_url")))
+
+
 def _with_webhooks(messages: Mapping[str, Any] | None, webhooks: Webhooks) -> dict[str, Any]:
     """A Messages capability with these webhooks; what else there was stays."""
     given = {"status_url": webhooks.receipts, "inbound_url": webhooks.inbound}
@@ -308,6 +314,9 @@ def _count(value: object) -> int:
 
 
 def _webhooks(answer: Mapping[str, Any]) -> Webhooks:
+    """The account's webhooks in an answer; one that knows nothing of settings must not count as none being set."""
+    if not SETTINGS & answer.keys():
+        raise Unanswered("What Vonage answered does not say what the account's webhooks are.")
     return Webhooks(receipts=str(answer.get("dr-callback-url") or ""), inbound=str(answer.get("mo-callback-url") or ""))
 
 
