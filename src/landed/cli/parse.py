@@ -126,8 +126,8 @@ def _say(request: Request, secrets: str | Sequence[str] | None, look: Look | Non
 
 def _json_line(fact: Receipt | Inbound) -> bytes:
     import landed  # noqa: PLC0415 - loaded when it runs
-    from landed.api.models import InboundView, ReceiptView  # noqa: PLC0415
     from landed.cli.printing import encode_line  # noqa: PLC0415
+    from landed.domain.views import InboundView, ReceiptView  # noqa: PLC0415
 
     view = ReceiptView.of(fact) if isinstance(fact, landed.Receipt) else InboundView.of(fact)
     return encode_line(view).encode()  # JSON is UTF-8, whatever the terminal's encoding is

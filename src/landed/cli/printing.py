@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Literal, Self, TextIO
 
 import msgspec
 
-from landed.api.models import InboundView, ReceiptView
 from landed.domain.moments import moment
 from landed.domain.reasons import reason_for, reason_of, says_something
 from landed.domain.receipt import Outcome, Receipt
+from landed.domain.views import InboundView, ReceiptView
 
 if TYPE_CHECKING:
     from decimal import Decimal

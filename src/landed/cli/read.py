@@ -207,8 +207,8 @@ def tail(
 
     Example: landed tail --outcome failed
     """
-    from landed.api.models import ReceiptView  # noqa: PLC0415
     from landed.cli.printing import Look, clock, encode_line  # noqa: PLC0415
+    from landed.domain.views import ReceiptView  # noqa: PLC0415
 
     wanted = _outcome(outcome)
     reader = _reader(data, quiet=json)
@@ -291,8 +291,8 @@ def _nothing_yet(directory: Path) -> str:
 
 
 def _print_json(messages: list[Message]) -> None:
-    from landed.api.models import MessageView  # noqa: PLC0415
     from landed.cli.printing import encode_line  # noqa: PLC0415
+    from landed.domain.views import MessageView  # noqa: PLC0415
 
     for message in messages:
         typer.echo(encode_line(MessageView.of(message)))

@@ -311,8 +311,8 @@ class Progress:
 
 def _wait(settings: Settings, references: tuple[str, ...], wait_for: str, *, json: bool, show_numbers: bool) -> int:
     """Show what is said of these messages until the last word on each; 0 when all of them were delivered."""
-    from landed.api.models import ReceiptView  # noqa: PLC0415
     from landed.cli.printing import Look, clock, encode_line  # noqa: PLC0415
+    from landed.domain.views import ReceiptView  # noqa: PLC0415
     from landed.durations import seconds_of  # noqa: PLC0415
 
     until = time.monotonic() + seconds_of(wait_for)

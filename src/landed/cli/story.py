@@ -11,7 +11,6 @@ from pathlib import Path
 import msgspec
 import typer
 
-from landed.api.models import MessageView, ReceiptView
 from landed.cli.printing import (
     MOVES,
     OUTCOME_STYLES,
@@ -32,6 +31,7 @@ from landed.domain.numbers import phone_number
 from landed.domain.reasons import reason_for, reason_of, says_something
 from landed.domain.receipt import Receipt
 from landed.domain.sending import Sending, SendState
+from landed.domain.views import MessageView, ReceiptView
 from landed.domain.worth import remarks_on, worth_of
 from landed.errors import SurroundingsError
 from landed.journal.record import RequestRecord, decode

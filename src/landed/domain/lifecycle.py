@@ -300,6 +300,11 @@ def group_of(messages: Iterable[Message]) -> Group | None:
     )
 
 
+def greatest(facts: Iterable[Fact]) -> Fact:
+    """The fact that a message's state comes from; at least one is given."""
+    return max(facts, key=_order)
+
+
 def in_order(facts: Iterable[Fact]) -> list[Fact]:
     """Facts as a story: by the time we first heard of each, then by their order in the join."""
     return sorted(facts, key=lambda fact: (fact.received_at, _order(fact)))

@@ -1,4 +1,4 @@
-"""What is read from outside, by the names that the command line and the API share."""
+"""What is read from outside, by the names that the command line, the API and events share."""
 
 from __future__ import annotations
 
