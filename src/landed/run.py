@@ -365,7 +365,7 @@ def rebuild(data: Path, progress: Callable[[int, int], None]) -> tuple[Tally, in
             SqliteStore(store_path(data)).close()
             with closing(SqliteStore(built)) as fresh:
                 sealed = fresh.carry(store_path(data), journal.epoch, journal.retired())
-                fold = Fold(journal, fresh, sealed=sealed)
+                fold = Fold(journal, fresh, sealed=sealed, says=False)
                 while fold.step():
                     progress(fold.progress.position, journal.last_position())
             with closing(SqliteStore(store_path(data))) as store:

@@ -132,6 +132,25 @@ class AccountSettings(BaseModel):
     signature_method: Method | None = Field(default=None, description="The only method taken for `sig`; else any.")
 
 
+class EventSettings(BaseModel):
+    """The `[events]` table: how events reach those who want them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    networks: Networks = Field(
+        default=(), description="Private networks that webhooks may reach all the same, such as `10.0.0.0/8`."
+    )
+    plain_http: bool = Field(default=False, description="Whether webhooks may go by `http://`, which anybody can read.")
+    connect_seconds_max: Seconds = Field(default=5.0, description="To look up a subscriber and to connect, seconds.")
+    first_byte_seconds_max: Seconds = Field(default=15.0, description="To the first byte of its answer, seconds.")
+    whole_seconds_max: Seconds = Field(default=30.0, description="To the end of its answer, seconds.")
+    answer_bytes_max: int = Field(default=64 * 1024, gt=0, description="Of its answer that is read, bytes.")
+    concurrency: int = Field(default=16, ge=1, le=1_000, description="Events on their way to one subscriber at once.")
+    handler_seconds_max: Seconds = Field(default=30.0, description="How long a handler may take, seconds.")
+    digest_seconds: Seconds = Field(default=300.0, description="From one message to people to the next, seconds.")
+    days: int = Field(default=30, ge=1, le=36_500, description="Days that events are kept, and dead letters with them.")
+
+
 class Limits(BaseModel):
     """The `[limits]` table: what one client of the public port, and all of them together, may use."""
 
@@ -292,6 +311,7 @@ class Settings(BaseSettings):
     sms_signature: SmsSignature = Field(
         default="when-present", description="Whether the SMS API's requests must be signed once there is a secret."
     )
+    events: EventSettings = Field(default=EventSettings(), description="How events reach those who want them.")
     limits: Limits = Field(default=Limits(), description="Limits of the public port.")
 
     def of_one_gate(self) -> Self:

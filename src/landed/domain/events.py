@@ -72,7 +72,7 @@ ENDS: Mapping[EventType, Outcome] = {
 ID_PREFIX = "evt_"
 ID_BYTES = 16
 
-_Data = TypeVar("_Data")
+_Data_co = TypeVar("_Data_co", covariant=True)
 
 
 def called_for(facts: Collection[Fact]) -> frozenset[EventType]:
@@ -228,16 +228,16 @@ class QuarantineData(msgspec.Struct, frozen=True, kw_only=True):
 Data = MessageData | InboundData | QuarantineData
 
 
-class Event(msgspec.Struct, Generic[_Data], frozen=True, kw_only=True):
+class Event(msgspec.Struct, Generic[_Data_co], frozen=True, kw_only=True):
     """One event, as it is sent. `timestamp` is when landed understood what it says; it stays, as the id does."""
 
     id: str
     type: EventType
     timestamp: datetime
-    data: _Data
+    data: _Data_co
 
 
-AnyEvent = Event[MessageData] | Event[InboundData] | Event[QuarantineData]
+AnyEvent = Event[Data]
 
 _of_message = msgspec.json.Decoder(Event[MessageData])
 _DECODE: Mapping[EventType, Callable[[bytes], AnyEvent]] = {

@@ -18,6 +18,7 @@ from landed.domain.lifecycle import Fact, Group, Message
 from landed.domain.receipt import Inbound, Receipt
 from landed.domain.rollups import HOURS_A_DAY, Cell, Summary
 from landed.domain.sending import Sending
+from landed.store.outbox import Said
 
 MessageKey = tuple[str, str]
 """Account and message id."""
@@ -117,6 +118,7 @@ class Changes(msgspec.Struct, kw_only=True):
     inbound: list[KeptInbound] = []
     unreadable: list[tuple[int, datetime, str]] = []
     sendings: list[Sending] = []
+    events: list[Said] = []
     cells: Counter[Cell] = msgspec.field(default_factory=Counter)
     tally: Tally = msgspec.field(default_factory=Tally)
 
@@ -144,6 +146,12 @@ class Store(Protocol):
 
     def load_sendings(self, ids: Collection[bytes]) -> dict[bytes, Sending]:
         """What is known of these sends."""
+
+    def said(self, events: Collection[bytes]) -> set[bytes]:
+        """Which of the events with these ids have been said."""
+
+    def wants_accepted(self) -> bool:
+        """Whether anybody asks for `message.accepted`, which is said to nobody else."""
 
     def next_rows(self) -> tuple[int, int]:
         """The rows that the next new message and the next new receipt take."""

@@ -134,5 +134,18 @@ SELECT {receipt_columns} FROM receipt WHERE id > :after ORDER BY id LIMIT :limit
 -- name: newest
 SELECT (SELECT coalesce(max(id), 0) FROM message), (SELECT coalesce(max(id), 0) FROM receipt);
 
+-- name: newest_event
+SELECT coalesce(max(seq), 0) FROM event;
+
+-- name: save_events
+INSERT INTO event (seq, generation, key, type, at_us, account, subject, message, receipt, cause, data) VALUES {rows};
+
+-- name: events_said
+SELECT key FROM event
+WHERE generation IN (SELECT value FROM json_each(:generations)) AND key IN (SELECT value FROM json_each(:keys));
+
+-- name: wants_accepted
+SELECT EXISTS (SELECT 1 FROM subscriber WHERE state <> 'absent' AND instr(wanted, '"message.accepted"'));
+
 -- name: outcomes
 SELECT outcome, sum(count) FROM rollup WHERE span = :span GROUP BY outcome;

@@ -11,12 +11,14 @@ from typing import Any
 
 import msgspec
 
+from landed.domain.events import EventType, event_id
 from landed.domain.lifecycle import Fact, Message, Source
 from landed.domain.moments import microseconds, moment, shared_microseconds
 from landed.domain.receipt import OUTCOMES, Api, Inbound, Outcome, Part, Receipt, Segment, Status, Workflow
 from landed.domain.rollups import price_text
 from landed.domain.sending import Sending, SendState
 from landed.store import First, Kept, KeptInbound
+from landed.store.outbox import Said
 
 GENERATION_BITS = 16
 # A batch's messages are looked for and then written.
@@ -36,6 +38,21 @@ SENDING_COLUMNS = (
     "id, position, at_us, account, api, channel, recipient, sender, client_ref, batch, number, state, parts, reason, "
     "detail"
 )
+EVENT_COLUMNS = "e.seq, e.type, e.at_us, e.account, e.subject, e.receipt, e.cause, e.data, " + ", ".join(
+    f"m.{column}" for column in MESSAGE_COLUMNS.split(", ")
+)
+
+# As they are kept; a number that was given to a type is never given to another.
+EVENT_NUMBERS: Mapping[EventType, int] = {
+    EventType.ACCEPTED: 1,
+    EventType.DELIVERED: 2,
+    EventType.READ: 3,
+    EventType.FAILED: 4,
+    EventType.UNCONFIRMED: 5,
+    EventType.CONFLICT: 6,
+    EventType.INBOUND: 7,
+    EventType.QUARANTINE: 8,
+}
 
 Row = tuple[Any, ...]
 
@@ -304,6 +321,28 @@ def sending_of_row(row: Row) -> Sending:
         parts=_parts.decode(row[12]),
         reason=row[13],
         detail=row[14],
+    )
+
+
+def key_of(event: bytes) -> int:
+    """The number that an event is looked up by: the beginning of its id."""
+    return int.from_bytes(event[:8], "big", signed=True)
+
+
+def event_row(seq: int, at_us: int, said: Said) -> Row:
+    """An event of the fold's as its table has it."""
+    return (
+        seq,
+        seq >> GENERATION_BITS,
+        key_of(event_id(said.account, said.subject, said.type)),
+        EVENT_NUMBERS[said.type],
+        at_us,
+        said.account,
+        said.subject,
+        said.message,
+        said.receipt,
+        said.cause,
+        "",
     )
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
-from itertools import chain, groupby, islice, starmap
+from itertools import chain, count, groupby, islice, repeat, starmap
 from pathlib import Path
 
 import apsw
@@ -32,16 +32,19 @@ from landed.journal import Retired
 from landed.sqlite import is_unable, open_file, open_to_read, writing
 from landed.store import Changes, Filter, Kept, KeptInbound, Known, MessageKey, Period, Progress, Sealed, Tally
 from landed.store.rows import (
+    EVENT_COLUMNS,
     GENERATION_BITS,
     INBOUND_COLUMNS,
     MESSAGE_COLUMNS,
     RECEIPT_COLUMNS,
     SENDING_COLUMNS,
     Row,
+    event_row,
     hash_of,
     inbound_of_row,
     inbound_row,
     kept_of_row,
+    key_of,
     message_of_row,
     message_row,
     message_row_of_first,
@@ -191,6 +194,17 @@ class SqliteStore:
         wanted = {"ids": msgspec.json.encode([each.hex() for each in ids]).decode()}
         return {row[0]: sending_of_row(row) for row in self._db.execute(self._sql["sendings_by_id"], wanted)}
 
+    def said(self, events: Collection[bytes]) -> set[bytes]:
+        """Which of the events with these ids have been said."""
+        newest: int = self._db.execute(self._sql["newest_event"]).get
+        keys = {key_of(event): event for event in events}
+        wanted = {"generations": _array(range(newest >> GENERATION_BITS, -1, -1)), "keys": _array(keys)}
+        return {keys[key] for (key,) in self._db.execute(self._sql["events_said"], wanted)}
+
+    def wants_accepted(self) -> bool:
+        """Whether anybody asks for `message.accepted`, which is said to nobody else."""
+        return bool(self._db.execute(self._sql["wants_accepted"]).get)
+
     def next_rows(self) -> tuple[int, int]:
         """The rows that the next new message and the next new receipt take."""
         message, receipt = self._db.execute(self._sql["newest"]).get
@@ -205,6 +219,9 @@ class SqliteStore:
         self._insert("save_inbound", map(inbound_row, changes.inbound))
         self._insert("save_unreadable", starmap(unreadable_row, changes.unreadable))
         self._insert("save_sendings", map(sending_row, changes.sendings))
+        if changes.events:
+            newest: int = self._db.execute(self._sql["newest_event"]).get
+            self._insert("save_events", map(event_row, count(newest + 1), repeat(microseconds(at)), changes.events))
         self._sift((first.message_row, first.receipt.message_id) for first in changes.firsts)
         self._sift((row, message.message_id) for row, message in changes.messages)
         self._save_cells(changes.cells)
@@ -470,15 +487,16 @@ def migrations() -> tuple[str, ...]:
 
 
 @cache
-def queries() -> Mapping[str, str]:
-    """The statements of `queries.sql` by name."""
-    text = (files("landed.store") / "queries.sql").read_text()
+def queries(file: str = "queries.sql") -> Mapping[str, str]:
+    """The statements of a file of SQL, by name."""
+    text = (files("landed.store") / file).read_text()
     columns = {
         "{message_columns}": MESSAGE_COLUMNS,
         "{receipt_columns}": RECEIPT_COLUMNS,
         "{inbound_columns}": INBOUND_COLUMNS,
         "{sending_columns}": SENDING_COLUMNS,
         "{rollup_columns}": ROLLUP_COLUMNS,
+        "{event_columns}": EVENT_COLUMNS,
     }
     for mark, names in columns.items():
         text = text.replace(mark, names)

@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from landed.domain.events import CALLED_FOR, MESSAGE_TYPES, EventType, called_for, cause_of, event_id
 from landed.domain.lifecycle import Fact, Message, Source, greater_copy, inbound_key, message_of, receipt_key
 from landed.domain.moments import microseconds, moment
 from landed.domain.receipt import Api, Inbound, Part, Receipt, Status
@@ -26,6 +27,7 @@ from landed.errors import FoldStopped, Unreadable
 from landed.journal import Journal
 from landed.journal.record import IntentRecord, KeptRequest, NotSentRecord, SentRecord, Told, decode_told
 from landed.store import Changes, First, Kept, KeptInbound, Known, MessageKey, Progress, Sealed, Store
+from landed.store.outbox import Said
 from landed.vonage.parse import Coverage, Trust, read
 from landed.vonage.request import Request
 from landed.vonage.usual import read_usual
@@ -35,6 +37,8 @@ log = structlog.get_logger("landed.fold")
 RECORDS_A_BATCH = 2_000
 BYTES_A_BATCH = 4 * 1024 * 1024
 TRUSTS_REMEMBERED_MAX = 256
+# What the only receipt of a message calls for, in order.
+AT_FIRST = {status: [event for event in MESSAGE_TYPES if event in called] for status, called in CALLED_FOR.items()}
 
 
 class Folded(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +58,7 @@ class Fold:
     """One journal into one store. `heard` is told of each request, after its transaction.
 
     `was_full` says that the last batch was as large as one may be, so that more may be waiting.
-    `sealed` is what a rebuild began with.
+    `sealed` is what a rebuild began with, and it *says* nothing: no events come of it.
     """
 
     def __init__(  # noqa: PLR0913 - its two doors, its bounds, and what a rebuild adds
@@ -66,6 +70,7 @@ class Fold:
         records_a_batch: int = RECORDS_A_BATCH,
         bytes_a_batch: int = BYTES_A_BATCH,
         sealed: Sealed | None = None,
+        says: bool = True,
     ) -> None:
         self._journal = journal
         self._store = store
@@ -73,6 +78,7 @@ class Fold:
         self._records_a_batch = records_a_batch
         self._bytes_a_batch = bytes_a_batch
         self._sealed = sealed or Sealed()
+        self._says = says
         self.was_full = False
         self.progress: Progress = store.progress(journal.epoch)
         self._refuse_positions_outside_the_journal()
@@ -84,7 +90,7 @@ class Fold:
         self.was_full = len(rows) == self._records_a_batch or sum(len(data) for _, data in rows) >= self._bytes_a_batch
         if not rows:
             return 0
-        batch = _Batch(rows, self._sealed, is_heard=self._heard is not None)
+        batch = _Batch(rows, self._sealed, is_heard=self._heard is not None, says=self._says)
         with self._store.transaction():
             changes = batch.changes(self._store)
             progress = self._store.save(
@@ -114,8 +120,10 @@ class Fold:
 class _Batch:
     """One transaction's work: read all, load what is known of their messages, join, collect."""
 
-    def __init__(self, rows: Sequence[tuple[int, bytes]], sealed: Sealed, *, is_heard: bool) -> None:
+    def __init__(self, rows: Sequence[tuple[int, bytes]], sealed: Sealed, *, is_heard: bool, says: bool) -> None:
         self._sealed = sealed
+        self._says = says
+        self._wants_accepted = False
         # Before the transaction, which holds up nobody while this takes its time.
         self._records = [(position, *_read(position, data, quickly=not is_heard)) for position, data in rows]
         self._is_heard = is_heard
@@ -127,6 +135,8 @@ class _Batch:
         self._touched: dict[MessageKey, set[bytes]] = {}
         # Each message that moves, with the cell that it leaves.
         self._moved: dict[MessageKey, Cell | None] = {}
+        # And what it called for until then.
+        self._called: dict[MessageKey, frozenset[EventType]] = {}
         self._inbound: dict[bytes, KeptInbound] = {}
         self._sendings: dict[bytes, Sending] = {}
         self._next_message = self._next_receipt = 0
@@ -138,6 +148,7 @@ class _Batch:
         self._alone = {key for key, count in message_keys.items() if count == 1 and key not in self._known}
         self._inbound = store.load_inbound(inbound_keys) if inbound_keys else {}
         self._take_sendings(store)
+        self._wants_accepted = self._says and store.wants_accepted()
         self._next_message, self._next_receipt = store.next_rows()
         for position, record, facts in self._records:
             self._take(position, record, facts)
@@ -151,6 +162,7 @@ class _Batch:
                 joined = _joined(message, known)
                 self._changes.messages.append((known.row, joined))
                 self._count(self._moved[message], cell_of(joined))
+                self._say(store, message, known)
         self._changes.inbound = list(self._inbound.values())
         self._changes.sendings = list(self._sendings.values())
         return self._changes
@@ -208,6 +220,8 @@ class _Batch:
             inbound=fact,
         )
         self._inbound[key] = new if kept is None else _greater_inbound(kept, new)
+        if kept is None and self._says:
+            self._changes.events.append(Said(EventType.INBOUND, account, key.hex(), 0, 0, key))
         return kept is None
 
     def _take_first(self, position: int, record: KeptRequest, receipt: Receipt) -> None:
@@ -216,6 +230,10 @@ class _Batch:
         key = receipt_key(account, receipt)
         self._changes.firsts.append(First(*rows, position, account, receipt, key, record.received_us))
         self._next_message, self._next_receipt = rows[0] + 1, rows[1] + 1
+        if self._says:
+            for event in AT_FIRST[receipt.status]:
+                if event is not EventType.ACCEPTED or self._wants_accepted:
+                    self._changes.events.append(Said(event, account, receipt.message_id, *rows, key))
 
     def _join(self, position: int, account: str, receipt: Receipt, received_at: datetime, source: Source) -> bool:
         message = (account, receipt.message_id)
@@ -243,9 +261,26 @@ class _Batch:
         return False
 
     def _move(self, message: MessageKey, known: Known) -> None:
-        """Note, before it changes, where the message is counted."""
+        """Note, before it changes, where the message is counted, and what it called for."""
         if message not in self._moved:
             self._moved[message] = _cell(message, known) if known.facts else None
+            self._called[message] = called_for([kept.fact for kept in known.facts.values()])
+
+    def _say(self, store: Store, message: MessageKey, known: Known) -> None:
+        """Say what the message calls for now and did not before."""
+        facts = [kept.fact for kept in known.facts.values()]
+        called = called_for(facts) - self._called[message] if self._says else frozenset()
+        if not called:
+            return
+        # Only where trust overturned an end may what is called for have been said already, before that.
+        if len({fact.receipt.verified for fact in facts if fact.source is Source.WEBHOOK}) > 1:
+            ids = {event_id(*message, event): event for event in called}
+            called -= {ids[said] for said in store.said(ids)}
+        for event in MESSAGE_TYPES:
+            if event in called and (event is not EventType.ACCEPTED or self._wants_accepted):
+                cause = cause_of(event, facts)
+                row = known.facts[cause.key].row
+                self._changes.events.append(Said(event, *message, known.row, row, cause.key))
 
     def _count(self, left: Cell | None, taken: Cell) -> None:
         if left != taken:

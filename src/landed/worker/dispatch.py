@@ -1,0 +1,279 @@
+"""The dispatch: brings events to those who want them, at least once, or lets them be seen as dead.
+
+It takes from the outbox what may go out, lets the carriers take it there, and writes what came of it; each step is one
+transaction. What was answered and cannot be written now, since the disk is full, stays in memory until it can: it is
+never sent again for that. What was on its way when the process ended is sent again by the next one, since nobody knows
+the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from random import random as any_number
+from typing import TypeVar
+
+import msgspec
+import structlog
+
+from landed.domain.events import AnyEvent, encode_event
+from landed.errors import StoreUnable
+from landed.store.outbox import Ask, DeliveryState, Kind, Note, Outbox, Subscriber, SubscriberState, Taken
+from landed.worker.lane import Lane, Manner
+from landed.worker.letters import Answer, Carrier, Letter
+
+IDLE_SECONDS = 0.05
+# Answers that come meanwhile are written together.
+BETWEEN_STEPS_SECONDS = 0.01
+RETRY_SECONDS = 1.0
+MEET_SECONDS = 0.5
+RETIRE_SECONDS = 60.0
+LEAVE_SECONDS = 1.5
+SECOND_US = 1_000_000
+US_A_DAY = 24 * 60 * 60 * SECOND_US
+
+UNKNOWN = "what it speaks of is not known any more"
+GONE = "it answered that it is gone, and wants no events any more"
+
+log = structlog.get_logger("landed.dispatch")
+
+_T = TypeVar("_T")
+
+
+def clock_us() -> int:
+    """The time of this machine, in microseconds since 1970."""
+    return time.time_ns() // 1_000
+
+
+class Round(msgspec.Struct, frozen=True):
+    """What one step is to write, and what it may take."""
+
+    notes: Collection[Note]
+    asks: Collection[Ask]
+
+
+class Desk:
+    """All lanes, and what is to be written of them. No I/O and no clock: it says what to do, and is told what came."""
+
+    def __init__(self, manners: Mapping[Kind, Manner], random: Callable[[], float] = any_number) -> None:
+        self.lanes: dict[int, Lane] = {}
+        self._manners = manners
+        self._random = random
+        self._notes: list[Note] = []
+
+    def meet(self, subscribers: Collection[Subscriber]) -> None:
+        """Serve those of them that are active, and nobody else."""
+        known = {each.row: each for each in subscribers if each.state is SubscriberState.ACTIVE}
+        for row in self.lanes.keys() - known.keys():
+            # What is on its way comes back to it, and only then it ends.
+            self._notes += self.lanes[row].give_back()
+            if self.lanes[row].is_idle:
+                del self.lanes[row]
+        for row, subscriber in known.items():
+            if row in self.lanes:
+                self.lanes[row].subscriber = subscriber
+            else:
+                self.lanes[row] = Lane(subscriber, self._manners.get(subscriber.kind, Manner()), self._random)
+
+    def round(self, now_us: int) -> Round:
+        """What the next step is to do; nothing else may begin one before its `got`."""
+        asks = [ask for lane in self.lanes.values() if (ask := lane.ask(now_us)) is not None]
+        return Round(notes=tuple(self._notes), asks=asks)
+
+    def got(self, done: Round, several: Collection[Taken], now_us: int) -> None:
+        """That step is done, and these were taken."""
+        del self._notes[: len(done.notes)]
+        by_row: dict[int, list[Taken]] = {ask.subscriber.row: [] for ask in done.asks}
+        for taken in several:
+            if taken.kept.event is None:
+                self._notes.append(_unknown(taken, now_us))
+            else:
+                by_row[taken.subscriber].append(taken)
+        for row, wanted in by_row.items():
+            self.lanes[row].put(wanted)
+
+    def done(self, lane: Lane, several: Sequence[Taken], answer: Answer, now_us: int) -> None:
+        """An answer came for what went out together."""
+        was_open = lane.is_open
+        notes = lane.done(several, answer, now_us)
+        self._notes += notes
+        _log(lane, was_open=was_open, notes=notes, answer=answer)
+
+    def leave(self) -> Round:
+        """What is to be written before the end: what did not go out waits again."""
+        for lane in self.lanes.values():
+            self._notes += lane.give_back()
+        return Round(notes=tuple(self._notes), asks=())
+
+
+class Dispatch:
+    """Runs a desk over an outbox, with a carrier for each kind of subscriber.
+
+    `days` is how long events are kept. `failed` is told of the error that ended it.
+    """
+
+    def __init__(
+        self,
+        open_outbox: Callable[[], Outbox],
+        carriers: Mapping[Kind, Carrier],
+        manners: Mapping[Kind, Manner],
+        *,
+        days: int,
+        now_us: Callable[[], int] = clock_us,
+    ) -> None:
+        self._open_outbox = open_outbox
+        self._carriers = carriers
+        self._desk = Desk(manners)
+        self._days = days
+        self._now_us = now_us
+        # One thread for all that touches the disk: the loop never waits for it.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outbox")
+        self._flights: set[asyncio.Task[None]] = set()
+        self._woken = asyncio.Event()
+        self._leaves = asyncio.Event()
+        self._met = self._retired = float("-inf")
+        self._waits = False
+
+    def leave(self) -> None:
+        """End soon: nothing new goes out."""
+        self._leaves.set()
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Bring events to their subscribers until told to leave."""
+        outbox = await self._in_thread(self._open_outbox)
+        try:
+            await self._until_written(outbox.begin)
+            while not self._leaves.is_set():
+                await self._pause(await self._step(outbox))
+            await self._last(outbox)
+        finally:
+            for carrier in self._carriers.values():
+                await carrier.close()
+            await self._in_thread(outbox.close)
+            self._thread.shutdown(wait=False)
+
+    async def _step(self, outbox: Outbox) -> float:
+        """One step; the seconds to wait before the next."""
+        self._woken.clear()
+        try:
+            if time.monotonic() - self._met > MEET_SECONDS:
+                self._met = time.monotonic()
+                self._desk.meet(await self._in_thread(outbox.subscribers))
+            now_us = self._now_us()
+            todo = self._desk.round(now_us)
+            taken = await self._in_thread(lambda: outbox.step(todo.notes, todo.asks, now_us))
+            await self._retire(outbox, now_us)
+        except StoreUnable as error:
+            if not self._waits:
+                log.error("dispatch.waits", error=str(error))  # noqa: TRY400 - the sentence says it all
+            self._waits = True
+            return RETRY_SECONDS
+        self._waits = False
+        self._desk.got(todo, taken, now_us)
+        for lane in list(self._desk.lanes.values()):
+            self._launch(lane, outbox)
+        return BETWEEN_STEPS_SECONDS if taken or todo.notes else IDLE_SECONDS
+
+    def _launch(self, lane: Lane, outbox: Outbox) -> None:
+        """Send what may go out of a lane."""
+        while not self._leaves.is_set() and (several := lane.next(self._now_us())):
+            flight = asyncio.create_task(self._fly(lane, several, outbox))
+            self._flights.add(flight)
+            flight.add_done_callback(self._flights.discard)
+
+    async def _fly(self, lane: Lane, several: Sequence[Taken], outbox: Outbox) -> None:
+        subscriber = lane.subscriber
+        began = time.monotonic()
+        secrets = subscriber.secrets_at(self._now_us())
+        letters = [letter for taken in several if (letter := letter_of(taken)) is not None]
+        try:
+            answer = await self._carriers[subscriber.kind].carry(subscriber.address, secrets, letters)
+        except Exception as error:
+            # A mistake of ours in one carrier must not hold up the subscriber's queue for good.
+            log.exception("carrier.failed", subscriber=subscriber.name)
+            answer = Answer(taken=False, said=f"landed's own mistake: {type(error).__name__}")
+        answer = msgspec.structs.replace(answer, took_seconds=time.monotonic() - began)
+        self._desk.done(lane, several, answer, self._now_us())
+        if answer.is_gone:
+            await self._until_written(lambda: outbox.stop(subscriber.row, GONE))
+            self._met = float("-inf")
+        self._launch(lane, outbox)
+        self._woken.set()
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._woken.wait(), seconds - BETWEEN_STEPS_SECONDS)
+        await asyncio.sleep(BETWEEN_STEPS_SECONDS)
+
+    async def _last(self, outbox: Outbox) -> None:
+        """Wait a moment for what is on its way, and write what came of it."""
+        if self._flights:
+            await asyncio.wait(self._flights, timeout=LEAVE_SECONDS)
+        for flight in self._flights:
+            flight.cancel()
+        todo = self._desk.leave()
+        with suppress(StoreUnable):
+            await self._in_thread(lambda: outbox.step(todo.notes, todo.asks, self._now_us()))
+
+    async def _retire(self, outbox: Outbox, now_us: int) -> None:
+        if time.monotonic() - self._retired > RETIRE_SECONDS:
+            retired = await self._in_thread(lambda: outbox.retire(now_us - self._days * US_A_DAY))
+            if not retired:
+                self._retired = time.monotonic()
+
+    async def _until_written(self, write: Callable[[], None]) -> None:
+        while not self._leaves.is_set():
+            with suppress(StoreUnable):
+                await self._in_thread(write)
+                return
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def letter_of(taken: Taken) -> Letter | None:
+    """What is sent of what was taken; None where nothing is known of it any more."""
+    kept = taken.kept
+    event: AnyEvent | None = kept.event
+    if event is None:
+        return None
+    return Letter(
+        id=kept.id,
+        type=kept.type,
+        at=kept.at,
+        attempt=taken.attempts + 1,
+        event=event,
+        body=encode_event(event),
+        traits=kept.traits,
+        is_replay=taken.is_replay,
+    )
+
+
+def _unknown(taken: Taken, now_us: int) -> Note:
+    return Note(
+        subscriber=taken.subscriber,
+        event=taken.kept.seq,
+        state=DeliveryState.DEAD,
+        attempts=taken.attempts,
+        at_us=now_us,
+        said=UNKNOWN,
+    )
+
+
+def _log(lane: Lane, *, was_open: bool, notes: Collection[Note], answer: Answer) -> None:
+    """What did not arrive is told; and when a subscriber is left alone, and is back."""
+    name = lane.subscriber.name
+    if lane.is_open and not was_open:
+        log.warning("subscriber.left_alone", subscriber=name, said=answer.said, failures=lane.failures)
+    elif was_open and not lane.is_open:
+        log.info("subscriber.back", subscriber=name)
+    for note in notes:
+        if note.state is DeliveryState.DEAD:
+            log.error("event.dead", subscriber=name, seq=note.event, attempts=note.attempts, said=note.said)
+        elif note.failed:
+            log.warning("event.failed", subscriber=name, seq=note.event, attempt=note.attempts, said=note.said)

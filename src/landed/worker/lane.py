@@ -1,0 +1,172 @@
+"""One subscriber's queue: what may go out now, and what comes of what went. No I/O and no clock.
+
+1. Each event is tried at most so often, at the times of `SCHEDULE_SECONDS`, spread a little; then it is dead.
+2. Oldest first: what is due again goes before what is new.
+3. A *breaker* for each: after some failures on end nothing goes out but a *probe* now and then, the oldest that waits.
+   A probe before its time is no attempt, so that nothing dies of having been the oldest. When one arrives,
+   all that waits is due, and the rest is as old as it is.
+4. Who asks to be left alone is, for as long as asked; who says that it is gone is not served any more.
+
+What was taken from the outbox and not sent yet lies in a buffer of bounded length; whatever it says, the truth is the
+row: a lane that ends gives back what it has.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from math import ceil
+
+import msgspec
+from msgspec.structs import replace
+
+from landed.store.outbox import Ask, DeliveryState, Note, Subscriber, Taken
+from landed.worker.letters import ANSWER_CHARACTERS_MAX, Answer
+
+# From one attempt to the next. https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+SCHEDULE_SECONDS: Sequence[int] = (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 36_000)
+ATTEMPTS_MAX = len(SCHEDULE_SECONDS)
+# Many that failed at once must not come back at once.
+SPREAD_SHARE = 0.1
+
+FAILURES_TO_OPEN = 5
+OPEN_FIRST_SECONDS = 5.0
+OPEN_LAST_SECONDS = 300.0
+BUFFERED_MAX = 256
+SECOND_US = 1_000_000
+
+
+class Manner(msgspec.Struct, frozen=True, kw_only=True):
+    """How a kind of subscriber is served: how many at once, how many together, how long from one to the next."""
+
+    concurrency: int = 16
+    together_max: int = 1
+    every_seconds: float = 0.0
+
+    @property
+    def buffered_max(self) -> int:
+        """How many are taken ahead."""
+        return max(self.together_max, BUFFERED_MAX)
+
+
+class Lane:
+    """The queue of one subscriber. Times are microseconds since 1970; `random` gives numbers from 0 to below 1."""
+
+    def __init__(self, subscriber: Subscriber, manner: Manner, random: Callable[[], float]) -> None:
+        self.subscriber = subscriber
+        self.failures = 0
+        self._manner = manner
+        self._random = random
+        self._buffer: deque[Taken] = deque()
+        self._flying = 0
+        self._rests_until_us = 0
+        self._opened = 0
+        self._hurries = False
+        self._probes = False
+        self._has_all = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the breaker keeps everything back but probes."""
+        return self._opened > 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing of it is on its way."""
+        return not self._flying
+
+    def ask(self, now_us: int) -> Ask | None:
+        """What it could take from the outbox now."""
+        if now_us < self._rests_until_us:
+            return None
+        if self.is_open:
+            is_free = not self._flying and not self._buffer
+            return Ask(subscriber=self.subscriber, count=1, probe=True) if is_free else None
+        room = self._manner.buffered_max - len(self._buffer)
+        if room * 2 < self._manner.buffered_max:
+            return None
+        return Ask(subscriber=self.subscriber, count=room, hurry=self._hurries)
+
+    def put(self, several: Sequence[Taken]) -> None:
+        """Let these go out in their turn; they are what the outbox had for the last ask."""
+        if several:
+            self._hurries = False
+            self._buffer.extend(several)
+        self._has_all = not several or len(self._buffer) >= self._manner.together_max
+
+    def next(self, now_us: int) -> list[Taken]:
+        """What is to go out now, together; empty where nothing may. Each must come back by `done`."""
+        places = 1 if self.is_open else self._manner.concurrency
+        if not self._buffer or self._flying >= places or now_us < self._rests_until_us:
+            return []
+        if self._manner.together_max > 1 and not (self._has_all or self.is_open):
+            return []
+        self._probes = self.is_open
+        count = min(len(self._buffer), self._manner.together_max)
+        self._flying += 1
+        if self._manner.every_seconds:
+            self._rests_until_us = now_us + round(self._manner.every_seconds * SECOND_US)
+        return [self._buffer.popleft() for _ in range(count)]
+
+    def done(self, several: Sequence[Taken], answer: Answer, now_us: int) -> list[Note]:
+        """What is to be written of what went out together."""
+        self._flying -= 1
+        self._heed(answer, now_us)
+        notes = [self._note(taken, answer, now_us) for taken in several]
+        # What is older waits in the outbox now, and the next probe is to be the oldest.
+        return notes + self.give_back() if self.is_open else notes
+
+    def give_back(self) -> list[Note]:
+        """Let what did not go out yet wait again, as it did."""
+        notes = [_untried(taken) for taken in self._buffer]
+        self._buffer.clear()
+        return notes
+
+    def _heed(self, answer: Answer, now_us: int) -> None:
+        """Open or close the breaker, and leave alone who asked for it."""
+        if answer.taken:
+            self._hurries = self._hurries or self.is_open
+            self.failures = self._opened = 0
+            return
+        self.failures += 1
+        wait_seconds = answer.wait_seconds or 0.0
+        if self.is_open or self.failures >= FAILURES_TO_OPEN:
+            # Those that were on their way when it opened say nothing new.
+            self._opened = self._opened + 1 if self._probes else max(self._opened, 1)
+            open_seconds = min(OPEN_FIRST_SECONDS * 2.0 ** (self._opened - 1), OPEN_LAST_SECONDS)
+            wait_seconds = max(wait_seconds, self._spread(open_seconds))
+        self._probes = False
+        self._rests_until_us = max(self._rests_until_us, now_us + ceil(wait_seconds * SECOND_US))
+
+    def _note(self, taken: Taken, answer: Answer, now_us: int) -> Note:
+        note = Note(
+            subscriber=taken.subscriber,
+            event=taken.kept.seq,
+            state=DeliveryState.DELIVERED,
+            attempts=taken.attempts + 1,
+            at_us=now_us,
+            said=answer.said[:ANSWER_CHARACTERS_MAX],
+            took_us=round(answer.took_seconds * SECOND_US),
+        )
+        if answer.taken:
+            return note
+        if taken.due_us > now_us:
+            return replace(note, state=DeliveryState.WAITING, attempts=taken.attempts, next_us=taken.due_us)
+        if note.attempts >= ATTEMPTS_MAX:
+            return replace(note, state=DeliveryState.DEAD, failed=True)
+        wait_seconds = max(self._spread(SCHEDULE_SECONDS[note.attempts]), answer.wait_seconds or 0.0)
+        next_us = now_us + ceil(wait_seconds * SECOND_US)
+        return replace(note, state=DeliveryState.WAITING, next_us=next_us, failed=True)
+
+    def _spread(self, seconds: float) -> float:
+        return seconds * (1 + SPREAD_SHARE * self._random())
+
+
+def _untried(taken: Taken) -> Note:
+    return Note(
+        subscriber=taken.subscriber,
+        event=taken.kept.seq,
+        state=DeliveryState.WAITING,
+        attempts=taken.attempts,
+        next_us=taken.due_us,
+    )
