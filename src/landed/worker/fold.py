@@ -135,8 +135,9 @@ class _Batch:
         self._touched: dict[MessageKey, set[bytes]] = {}
         # Each message that moves, with the cell that it leaves.
         self._moved: dict[MessageKey, Cell | None] = {}
-        # And what it called for until then.
+        # And what it called for until then; with those of which something was known that is not verified.
         self._called: dict[MessageKey, frozenset[EventType]] = {}
+        self._doubted: set[MessageKey] = set()
         self._inbound: dict[bytes, KeptInbound] = {}
         self._sendings: dict[bytes, Sending] = {}
         self._next_message = self._next_receipt = 0
@@ -264,7 +265,10 @@ class _Batch:
         """Note, before it changes, where the message is counted, and what it called for."""
         if message not in self._moved:
             self._moved[message] = _cell(message, known) if known.facts else None
-            self._called[message] = called_for([kept.fact for kept in known.facts.values()])
+            facts = [kept.fact for kept in known.facts.values()]
+            self._called[message] = called_for(facts)
+            if not all(fact.receipt.verified for fact in facts):
+                self._doubted.add(message)
 
     def _say(self, store: Store, message: MessageKey, known: Known) -> None:
         """Say what the message calls for now and did not before."""
@@ -272,8 +276,8 @@ class _Batch:
         called = called_for(facts) - self._called[message] if self._says else frozenset()
         if not called:
             return
-        # Only where trust overturned an end may what is called for have been said already, before that.
-        if len({fact.receipt.verified for fact in facts if fact.source is Source.WEBHOOK}) > 1:
+        # A state comes back only where trust took it away before: what it calls for has been said then.
+        if message in self._doubted and any(fact.receipt.verified for fact in facts):
             ids = {event_id(*message, event): event for event in called}
             called -= {ids[said] for said in store.said(ids)}
         for event in MESSAGE_TYPES:
