@@ -1,0 +1,186 @@
+"""One subscriber's queue: its schedule, its breaker, and what is asked of it."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from landed.domain.events import EventType, Traits
+from landed.store.outbox import DeliveryState, KeptEvent, Kind, Subscriber, Taken
+from landed.worker.lane import (
+    ATTEMPTS_MAX,
+    BUFFERED_MAX,
+    FAILURES_TO_OPEN,
+    OPEN_FIRST_SECONDS,
+    OPEN_LAST_SECONDS,
+    SCHEDULE_SECONDS,
+    SECOND_US,
+    SPREAD_SHARE,
+    Lane,
+    Manner,
+)
+from landed.worker.letters import ANSWER_CHARACTERS_MAX, Answer
+
+NOON_US = 1_800_000_000 * SECOND_US
+WANTS = Subscriber(name="shop", kind=Kind.WEBHOOK, address="https://shop.example", row=1)
+OK = Answer(taken=True, said="204")
+NO = Answer(taken=False, said="503")
+
+
+def taken(seq=1, *, attempts=0, due_us=0):
+    at = datetime(2026, 8, 1, tzinfo=UTC)
+    kept = KeptEvent(seq=seq, id=f"evt_{seq}", type=EventType.FAILED, at=at, traits=Traits(), event=None)
+    return Taken(subscriber=1, kept=kept, attempts=attempts, due_us=due_us)
+
+
+def lane_of(*several, spread=0.0, **manner):
+    lane = Lane(WANTS, Manner(**manner), lambda: spread)
+    lane.put(several)
+    return lane
+
+
+def fail(lane, now_us=NOON_US, *, times=1, answer=NO):
+    for seq in range(times):
+        lane.put([taken(1_000 + seq)])
+        lane.done(lane.next(now_us), answer, now_us)
+
+
+def test_an_event_is_tried_at_the_times_of_the_schedule_and_then_it_is_dead():
+    assert SCHEDULE_SECONDS == (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 36_000)
+    waits = []
+    for attempts in range(ATTEMPTS_MAX):
+        lane = lane_of(taken(attempts=attempts))
+        (note,) = lane.done(lane.next(NOON_US), NO, NOON_US)
+        assert (note.attempts, note.said, note.failed) == (attempts + 1, "503", True)
+        waits.append((note.next_us - NOON_US) / SECOND_US if note.state is DeliveryState.WAITING else None)
+    assert waits == [*SCHEDULE_SECONDS[1:], None]
+    assert note.state is DeliveryState.DEAD
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.5, 0.999])
+def test_attempts_are_spread_a_little_and_never_early(spread):
+    lane = lane_of(taken(attempts=1), spread=spread)
+    (note,) = lane.done(lane.next(NOON_US), NO, NOON_US)
+    assert 300 <= (note.next_us - NOON_US) / SECOND_US <= 300 * (1 + SPREAD_SHARE)
+
+
+def test_what_was_taken_is_noted_as_delivered_and_its_answer_is_cut():
+    lane = lane_of(taken(attempts=3))
+    answer = Answer(taken=True, said="2" * 1_000, took_seconds=0.25)
+    (note,) = lane.done(lane.next(NOON_US), answer, NOON_US)
+    assert (note.state, note.attempts, note.took_us) == (DeliveryState.DELIVERED, 4, 250_000)
+    assert len(note.said) == ANSWER_CHARACTERS_MAX
+
+
+def test_no_more_are_on_their_way_than_may_be():
+    lane = lane_of(*map(taken, range(5)), concurrency=2)
+    first, second = lane.next(NOON_US), lane.next(NOON_US)
+    assert [first[0].kept.seq, second[0].kept.seq] == [0, 1]
+    assert lane.next(NOON_US) == []
+    lane.done(first, OK, NOON_US)
+    assert lane.next(NOON_US)[0].kept.seq == 2
+
+
+def test_it_asks_for_more_when_half_of_what_it_may_have_is_gone():
+    lane = lane_of(concurrency=1_000)
+    assert lane.ask(NOON_US).count == BUFFERED_MAX
+    lane.put([taken(seq) for seq in range(BUFFERED_MAX)])
+    assert lane.ask(NOON_US) is None
+    for _ in range(BUFFERED_MAX // 2):
+        lane.next(NOON_US)
+    assert lane.ask(NOON_US).count == BUFFERED_MAX // 2
+
+
+def test_after_some_failures_on_end_only_a_probe_goes_out_now_and_then():
+    lane = lane_of()
+    fail(lane, times=FAILURES_TO_OPEN - 1)
+    assert not lane.is_open
+    fail(lane)
+    assert lane.is_open
+    assert lane.ask(NOON_US) is None
+    now_us = NOON_US
+    waits = []
+    for _ in range(9):
+        wait_us = next(step for step in range(SECOND_US, 10**9, SECOND_US) if lane.ask(now_us + step) is not None)
+        now_us += wait_us
+        waits.append(wait_us / SECOND_US)
+        assert lane.ask(now_us).probe
+        assert lane.ask(now_us).count == 1
+        lane.put([taken(due_us=10 * now_us)])
+        (note,) = lane.done(lane.next(now_us), NO, now_us)
+        assert (note.attempts, note.next_us, note.failed) == (0, 10 * now_us, False), "a probe before its time is none"
+    assert waits[:3] == [OPEN_FIRST_SECONDS, 2 * OPEN_FIRST_SECONDS, 4 * OPEN_FIRST_SECONDS]
+    assert waits[-1] == OPEN_LAST_SECONDS
+
+
+def test_a_probe_that_was_due_is_an_attempt():
+    lane = lane_of()
+    fail(lane, times=FAILURES_TO_OPEN)
+    now_us = NOON_US + 10 * SECOND_US
+    lane.put([taken(attempts=ATTEMPTS_MAX - 1, due_us=now_us)])
+    (note,) = lane.done(lane.next(now_us), NO, now_us)
+    assert note.state is DeliveryState.DEAD
+
+
+def test_when_a_probe_arrives_all_that_waits_is_due():
+    lane = lane_of()
+    fail(lane, times=FAILURES_TO_OPEN)
+    now_us = NOON_US + 10 * SECOND_US
+    lane.put([taken()])
+    lane.done(lane.next(now_us), OK, now_us)
+    assert not lane.is_open
+    assert lane.ask(now_us).hurry
+    lane.put([])
+    assert lane.ask(now_us).hurry, "nothing came of it yet"
+    lane.put([taken()])
+    assert not lane.ask(now_us).hurry
+
+
+def test_what_was_not_sent_when_the_breaker_opens_waits_again_as_it_did():
+    lane = lane_of(*[taken(seq, attempts=2, due_us=7) for seq in range(FAILURES_TO_OPEN + 3)])
+    notes = [note for _ in range(FAILURES_TO_OPEN) for note in lane.done(lane.next(NOON_US), NO, NOON_US)]
+    untried = [note for note in notes if not note.said]
+    assert [note.event for note in untried] == [5, 6, 7]
+    assert {(note.state, note.attempts, note.next_us) for note in untried} == {(DeliveryState.WAITING, 2, 7)}
+    assert lane.next(NOON_US) == []
+
+
+def test_those_on_their_way_when_the_breaker_opens_do_not_make_it_wait_longer():
+    lane = lane_of(*map(taken, range(16)))
+    flights = [lane.next(NOON_US) for _ in range(16)]
+    for flight in flights:
+        lane.done(flight, NO, NOON_US)
+    assert lane.ask(NOON_US + int(OPEN_FIRST_SECONDS * SECOND_US)) is not None
+
+
+def test_one_that_is_refused_among_those_that_arrive_opens_no_breaker():
+    lane = lane_of()
+    for _ in range(20):
+        fail(lane)
+        lane.put([taken()])
+        lane.done(lane.next(NOON_US), OK, NOON_US)
+    assert not lane.is_open
+
+
+def test_who_asks_to_be_left_alone_is():
+    lane = lane_of(taken(1), taken(2))
+    asked = Answer(taken=False, said="429", wait_seconds=60)
+    (note,) = lane.done(lane.next(NOON_US), asked, NOON_US)
+    assert note.next_us == NOON_US + 60 * SECOND_US, "longer than the schedule would"
+    assert lane.next(NOON_US + 59 * SECOND_US) == []
+    assert lane.ask(NOON_US + 59 * SECOND_US) is None
+    assert lane.next(NOON_US + 60 * SECOND_US)[0].kept.seq == 2
+
+
+def test_people_are_told_together_and_not_again_before_a_while():
+    lane = lane_of(concurrency=1, together_max=1_000, every_seconds=300)
+    lane.put([taken(seq) for seq in range(7)])
+    assert lane.next(NOON_US) == [], "there may be more"
+    lane.put([])
+    told = lane.next(NOON_US)
+    assert [each.kept.seq for each in told] == list(range(7))
+    assert len(lane.done(told, OK, NOON_US)) == 7
+    lane.put([taken(8)])
+    lane.put([])
+    assert lane.ask(NOON_US + 299 * SECOND_US) is None
+    assert lane.next(NOON_US + 299 * SECOND_US) == []
+    assert len(lane.next(NOON_US + 300 * SECOND_US)) == 1
