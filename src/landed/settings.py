@@ -23,6 +23,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -37,6 +38,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource as TomlSource,
 )
 
+from landed.domain.events import Wanted, check_wanted
 from landed.errors import SettingsError
 
 FILE = "landed.toml"
@@ -59,6 +61,11 @@ def _several(value: object) -> object:
     if not value:
         raise ValueError("it is empty, which would check nothing; unset it to take unsigned receipts on purpose")
     return value
+
+
+def _words(value: object) -> object:
+    """One word, a list of them, or several in one text with commas between."""
+    return [part for each in value.split(",") if (part := each.strip())] if isinstance(value, str) else value
 
 
 def _blank_is_unset(value: object) -> object:
@@ -115,6 +122,7 @@ def _public_url(value: object) -> object:
 
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_several_networks)]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_several)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 Key = Annotated[str | None, BeforeValidator(_blank_is_unset)]
 Secret = Annotated[SecretStr | None, BeforeValidator(_blank_is_unset)]
 Hours = Annotated[float, Field(le=24 * 366, allow_inf_nan=False)]
@@ -149,6 +157,42 @@ class EventSettings(BaseModel):
     handler_seconds_max: Seconds = Field(default=30.0, description="How long a handler may take, seconds.")
     digest_seconds: Seconds = Field(default=300.0, description="From one message to people to the next, seconds.")
     days: int = Field(default=30, ge=1, le=36_500, description="Days that events are kept, and dead letters with them.")
+
+
+class SubscriberSettings(BaseModel):
+    """Who gets events, as a `[[subscriber]]` table."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, description="What it is called here; what waits for it waits under this name.")
+    url: str = Field(min_length=1, description="Where to: `https://…`, `nats://host/subject`, or a URL of Apprise's.")
+    secret: Secrets = Field(
+        default=(), description="A webhook's secret, `whsec_…`; several while rotating, the newest first."
+    )
+    events: Words = Field(default=("*",), description="Types, or patterns of them such as `message.*`.")
+    channels: Words = Field(default=(), description="Only those of these channels; any if unset.")
+    networks: Words = Field(default=(), description="Only those of these networks, by their codes; any if unset.")
+    outcomes: Words = Field(default=(), description="Only those of messages with these outcomes; any if unset.")
+    reasons: Words = Field(default=(), description="Only those with these reasons, by their names; any if unset.")
+    permanences: Words = Field(
+        default=(), description="Only those with reasons of these kinds, such as `permanent`; any if unset."
+    )
+
+    def wanted(self) -> Wanted:
+        """What it wants."""
+        return Wanted(
+            events=self.events,
+            channels=self.channels,
+            networks=self.networks,
+            outcomes=self.outcomes,
+            reasons=self.reasons,
+            permanences=self.permanences,
+        )
+
+    @model_validator(mode="after")
+    def _may_come(self) -> Self:
+        check_wanted(self.wanted())
+        return self
 
 
 class Limits(BaseModel):
@@ -311,6 +355,10 @@ class Settings(BaseSettings):
     sms_signature: SmsSignature = Field(
         default="when-present", description="Whether the SMS API's requests must be signed once there is a secret."
     )
+    handlers: Key = Field(
+        default=None, description="The file, or the module, of the application's own handlers of events."
+    )
+    subscriber: tuple[SubscriberSettings, ...] = Field(default=(), description="Who gets events.")
     events: EventSettings = Field(default=EventSettings(), description="How events reach those who want them.")
     limits: Limits = Field(default=Limits(), description="Limits of the public port.")
 

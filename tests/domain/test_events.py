@@ -18,6 +18,7 @@ from landed.domain.events import (
     Wanted,
     called_for,
     cause_of,
+    check_wanted,
     decode_event,
     encode_event,
     event_id,
@@ -192,3 +193,33 @@ def test_an_event_of_a_message_carries_reason_permanence_and_advice():
     assert told["reason"]["permanence"] == "permanent"
     assert told["reason"]["advice"]
     assert told["account"] == ACCOUNT
+
+
+# What is asked for, and what is said of it; None where it may be asked.
+ASKED = {
+    "all": (Wanted(), None),
+    "a-pattern": (Wanted(events=("message.*",)), None),
+    "misspelt-event": (Wanted(events=("mesage.failed",)), "no event is 'mesage.failed': 'message.failed' is meant"),
+    "no-such-event": (Wanted(events=("zzz",)), "no event is 'zzz': there are inbound.received, message.accepted"),
+    "no-event": (Wanted(events=()), "asks for no event"),
+    "misspelt-outcome": (Wanted(outcomes=("faild",)), "no outcome is 'faild': 'failed' is meant"),
+    "misspelt-reason": (Wanted(reasons=("opted_out",)), "no reason is 'opted_out': 'opted-out' is meant"),
+    "no-such-reason": (Wanted(reasons=("zzz",)), "no reason is 'zzz': see docs/reasons.md"),
+    "misspelt-permanence": (Wanted(permanences=("temp",)), "no permanence is 'temp'"),
+    "inbound-has-channels": (Wanted(events=("inbound.received",), channels=("sms",)), None),
+    "inbound-has-no-reason": (Wanted(events=("inbound.received",), reasons=("opted-out",)), "has no reason to filter"),
+    "quarantine-has-nothing": (Wanted(events=("quarantine.*",), channels=("sms",)), "has no channel to filter by"),
+}
+
+
+@pytest.mark.parametrize(("wanted", "said"), ASKED.values(), ids=ASKED)
+def test_who_asks_for_what_cannot_come_is_told(wanted, said):
+    if said is None:
+        assert check_wanted(wanted) == wanted
+    else:
+        with pytest.raises(ValueError, match=said):
+            check_wanted(wanted)
+
+
+def test_channels_are_taken_in_any_letter_case():
+    assert check_wanted(Wanted(channels=("SMS",))).channels == ("sms",)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
+from difflib import get_close_matches
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Generic, TypeVar
@@ -21,6 +22,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from landed.domain.lifecycle import RANKS, Fact, Message, Source, greatest
+from landed.domain.meanings import REASONS, Kind
 from landed.domain.reasons import reason_of
 from landed.domain.receipt import Outcome, Status
 from landed.domain.views import InboundView, MessageView, ReceiptView
@@ -69,6 +71,7 @@ ENDS: Mapping[EventType, Outcome] = {
     EventType.UNCONFIRMED: Outcome.UNCONFIRMED,
 }
 
+FEW_WORDS = 8
 ID_PREFIX = "evt_"
 ID_BYTES = 16
 
@@ -178,6 +181,50 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             and (not self.reasons or traits.reason in self.reasons)
             and (not self.permanences or traits.permanence in self.permanences)
         )
+
+
+# The words that there are, where they are ours; and what those events have that are about no message, where others
+# have all.
+WORDS: Mapping[str, Collection[str]] = {
+    "outcome": frozenset(Outcome),
+    "reason": frozenset(REASONS),
+    "permanence": frozenset(Kind),
+}
+ONLY_TRAITS: Mapping[EventType, frozenset[str]] = {
+    EventType.INBOUND: frozenset({"channel"}),
+    EventType.QUARANTINE: frozenset(),
+}
+
+
+def check_wanted(wanted: Wanted) -> Wanted:
+    """The same, if there may be such events; ValueError says in a sentence what there is not."""
+    for pattern in wanted.events:
+        if not Wanted(events=(pattern,)).types():
+            raise ValueError(f"no event is {pattern!r}{instead_of(pattern, EventType)}")
+    if not wanted.events:
+        raise ValueError("it asks for no event: leave it out to get all, or name some")
+    asked = {
+        "channel": wanted.channels,
+        "network": wanted.networks,
+        "outcome": wanted.outcomes,
+        "reason": wanted.reasons,
+        "permanence": wanted.permanences,
+    }
+    for trait, words in asked.items():
+        if words and not any(trait in ONLY_TRAITS.get(event, asked) for event in wanted.types()):
+            raise ValueError(f"{' and '.join(sorted(wanted.types()))} has no {trait} to filter by")
+        for word in words:
+            if trait in WORDS and word not in WORDS[trait]:
+                raise ValueError(f"no {trait} is {word!r}{instead_of(word, WORDS[trait])}")
+    return msgspec.structs.replace(wanted, channels=tuple(channel.lower() for channel in wanted.channels))
+
+
+def instead_of(word: str, known: Iterable[str]) -> str:
+    """What was meant, perhaps; or all there are where they are few. To follow a sentence."""
+    words = sorted(map(str, known))
+    if close := get_close_matches(word, words, n=1):
+        return f": {close[0]!r} is meant, perhaps"
+    return f": there are {', '.join(words)}" if len(words) <= FEW_WORDS else ": see docs/reasons.md"
 
 
 def _fits(event: EventType, pattern: str) -> bool:

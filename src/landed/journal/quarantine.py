@@ -153,6 +153,11 @@ class SqliteQuarantine:
             ).get
         return Totals(rows=rows, bytes=size, copies=copies, newest_us=newest_us, newest_signed_us=newest_signed_us)
 
+    def reasons_since(self, since_us: int) -> dict[str, int]:
+        """How many of those kept came, or came again, after a moment, by reason."""
+        query = "SELECT reason, count(*) FROM suspect WHERE last_us > ? GROUP BY reason ORDER BY reason"
+        return dict(self._db.execute(query, (since_us,)))
+
     def remove(self, held: Sequence[Held]) -> int:
         """Let go of these; how many there were. One whose place a later copy took meanwhile stays."""
         removed = 0
