@@ -25,6 +25,7 @@ FLOORS: dict[str, int] = {
     "settings": 0,
     "sqlite": 0,
     "journal": 0,
+    "handlers": 1,
     "vonage": 1,
     "store": 1,
     "gate": 2,
@@ -33,10 +34,11 @@ FLOORS: dict[str, int] = {
     "simulator": 2,
     "onboarding": 2,
     "sending": 2,
-    "run": 3,
-    "testing": 3,
-    "cli": 4,
-    "__main__": 5,
+    "work": 3,
+    "run": 4,
+    "testing": 4,
+    "cli": 5,
+    "__main__": 6,
 }
 MODULES = sorted(ROOT.rglob("*.py"))
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from pydantic_core import PydanticUndefined
+from standardwebhooks import Webhook
 
+from landed.domain.events import EventType, encode_event
+from landed.domain.samples import sample_of
 from landed.gate.judge import ANSWERS
 from landed.onboarding.look import FILES
 from landed.onboarding.outside_findings import CHANGED, FAULTS, HELD, OTHER_SECRETS
@@ -20,6 +25,7 @@ from landed.settings import AccountSettings, EventSettings, Limits, Settings, Su
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 SETTINGS = (ROOT / "docs" / "settings.md").read_text()
+EVENTS = (ROOT / "docs" / "events.md").read_text()
 
 
 def rows(model):
@@ -94,8 +100,28 @@ def test_the_readme_s_library_example_runs(capsys):
 def test_documents_that_are_made_from_tables_are_as_the_tables_are(tmp_path):
     subprocess.run([sys.executable, str(ROOT / "tools" / "tables.py"), str(tmp_path)], check=True)
 
-    for name in ("reasons.md", "statuses.md", "fates.md"):
+    for name in ("reasons.md", "statuses.md", "fates.md", "events.md", "events.schema.json"):
         assert (tmp_path / name).read_text() == (ROOT / "docs" / name).read_text(), "run `make tables`"
+
+
+def test_the_receiver_of_events_in_the_documentation_runs(monkeypatch, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", EVENTS, re.DOTALL)
+    secret = f"whsec_{base64.b64encode(bytes(32)).decode()}"
+    monkeypatch.setenv("EVENTS_SECRET", secret)
+    names: dict[str, object] = {"__name__": "__main__"}
+    exec(code, names)  # noqa: S102 - it is what is tested
+    client, now = names["app"].test_client(), datetime.now(UTC).replace(microsecond=0)
+    body = encode_event(sample_of(EventType.DELIVERED, now)).decode()
+    signed = {
+        "webhook-id": json.loads(body)["id"],
+        "webhook-timestamp": f"{now.timestamp():.0f}",
+        "webhook-signature": Webhook(secret).sign(json.loads(body)["id"], now, body),
+    }
+
+    assert [client.post("/events", data=body, headers=signed).status_code for _ in range(2)] == [204, 204]
+    assert client.post("/events", data=body + " ", headers=signed).status_code == 401
+    assert client.post("/events", data=body).status_code == 401
+    assert capsys.readouterr().out.count("message.delivered") == 1
 
 
 def test_the_readme_s_links_lead_somewhere():

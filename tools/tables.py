@@ -1,23 +1,49 @@
-"""Writes `docs/reasons.md`, `docs/statuses.md` and `docs/fates.md`; a test holds that they are as the tables are.
+"""Writes the documents that are made from tables and types; a test holds that they are as those are.
 
 python tools/tables.py [DIRECTORY]
+
+`reasons.md`, `statuses.md`, `fates.md` and `events.schema.json` are made as a whole. Of `events.md` only what stands
+between `<!-- made: NAME -->` and `<!-- end -->` is; the rest is written by people.
 """
 
 from __future__ import annotations
 
+import json
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
+from textwrap import wrap
+
+import msgspec
 
 from landed.cli.printing import MOVES, span
 from landed.cli.reasons import LISTS
+from landed.domain.events import ONLY_BY_NAME, EventType, encode_event
 from landed.domain.meanings import REASONS
 from landed.domain.networks import country_name, network_of
 from landed.domain.reasons import CODES, WORDS, Source
+from landed.domain.samples import sample_of
+from landed.domain.schema import MEANINGS, event_schema
 from landed.domain.worth import CHANNELS, PLACES, SEVERAL_SEGMENTS, UNKNOWN, WORTH
+from landed.settings import EventSettings
 from landed.simulator.fates import CARDS, FATES, LAST_PART_REFUSED, REFUSED
 from landed.simulator.faults import KINDS
 from landed.simulator.networks import NETWORKS, PRICES
+from landed.worker.lane import (
+    ATTEMPTS_MAX,
+    FAILURES_TO_OPEN,
+    OPEN_FIRST_SECONDS,
+    OPEN_LAST_SECONDS,
+    SCHEDULE_SECONDS,
+    SPREAD_SHARE,
+)
+from landed.worker.webhook import WAIT_SECONDS_MAX
+
+DOCS = Path(__file__).parent.parent / "docs"
+WIDTH = 120
 
 KNOWS = {
     "vonage": "Vonage",
@@ -118,11 +144,109 @@ def fates() -> Iterator[str]:
         yield f"| {network.code} | {country} | {network_of(network.code).name} | {share} | {latency} | {price} |"
 
 
+# What is made of `events.md`.
+
+AT = datetime(2026, 8, 1, 12, tzinfo=UTC)
+# One of each kind; of the many of messages the one that has most to say.
+SHOWN = (EventType.FAILED, EventType.INBOUND, EventType.QUARANTINE)
+LIMITS = (
+    "connect_seconds_max",
+    "first_byte_seconds_max",
+    "whole_seconds_max",
+    "answer_bytes_max",
+    "concurrency",
+    "days",
+)
+
+
+def types() -> Iterator[str]:
+    """Every type of event, and when it is said."""
+    yield from ("| type | when it is said |", "|---|---|")
+    for event in EventType:
+        by_name = " Told only to who names it." if event in ONLY_BY_NAME else ""
+        yield f"| `{event}` | {MEANINGS[event]}{by_name} |"
+
+
+def examples() -> Iterator[str]:
+    """One event of each kind, as it is sent, but for the line breaks."""
+    for event in SHOWN:
+        told = msgspec.json.format(encode_event(sample_of(event, AT)), indent=2).decode()
+        yield from (f"### `{event}`", "", "```json", *told.splitlines(), "```", "")
+
+
+def schedule() -> Iterator[str]:
+    """When an event is tried, and when a receiver is left alone."""
+    yield from ("| attempt | after the one before | after the first |", "|---|---|---|")
+    for number, (wait, since) in enumerate(zip(SCHEDULE_SECONDS, accumulate(SCHEDULE_SECONDS), strict=True), start=1):
+        yield f"| {number} | {span(wait) if wait else 'at once'} | {span(since) if since else ''} |"
+    yield from paragraph(
+        f"Each wait is longer by up to {SPREAD_SHARE:.0%}, so that what failed together does not come back together. "
+        f"After attempt {ATTEMPTS_MAX} the event is dead: it is kept, and told again only when a person asks for it."
+    )
+    yield from paragraph(
+        f"After {FAILURES_TO_OPEN} failures on end you are left alone but for a probe: the oldest event that waits is "
+        f"tried after {span(OPEN_FIRST_SECONDS)}, then after twice as long each time, up to {span(OPEN_LAST_SECONDS)}. "
+        "A probe before its event's time counts as no attempt, so that nothing dies sooner for having been the oldest, "
+        "and what waits behind it uses up none. When one arrives, all that waits is told."
+    )
+    yield from paragraph(
+        f"`Retry-After`, in seconds or as a date, is obeyed up to {span(WAIT_SECONDS_MAX)}: nothing at all is told to "
+        "you before."
+    )
+
+
+def paragraph(text: str) -> Iterator[str]:
+    """A paragraph of its own, in lines of the usual length."""
+    yield from ("", *wrap(text, WIDTH))
+
+
+def limits() -> Iterator[str]:
+    """What holds of one attempt, and how it is set."""
+    yield from ("| `[events]` in `landed.toml` | default | meaning |", "|---|---|---|")
+    for name in LIMITS:
+        field = EventSettings.model_fields[name]
+        yield f"| `{name}` | `{field.default}` | {field.description} |"
+
+
+MADE: Mapping[str, Callable[[], Iterator[str]]] = {
+    "types": types,
+    "examples": examples,
+    "schedule": schedule,
+    "limits": limits,
+}
+
+
+def events() -> Iterator[str]:
+    """The document about events, with what is made in its places."""
+    text = (DOCS / "events.md").read_text()
+    made = re.sub(
+        r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)",
+        lambda place: f"{place[1]}\n{chr(10).join(MADE[place[2]]()).strip()}\n\n{place[3]}",
+        text,
+        flags=re.DOTALL,
+    )
+    yield from made.splitlines()
+
+
+def schema() -> Iterator[str]:
+    """The JSON Schema of all events."""
+    yield json.dumps(event_schema(), indent=2, ensure_ascii=False)
+
+
+DOCUMENTS: Mapping[str, Callable[[], Iterator[str]]] = {
+    "reasons.md": reasons,
+    "statuses.md": statuses,
+    "fates.md": fates,
+    "events.md": events,
+    "events.schema.json": schema,
+}
+
+
 def main() -> None:
     """Write all of them."""
-    directory = Path(sys.argv[1] if len(sys.argv) > 1 else "docs")
-    for name, lines in (("reasons", reasons()), ("statuses", statuses()), ("fates", fates())):
-        (directory / f"{name}.md").write_text("\n".join(lines) + "\n")
+    directory = Path(sys.argv[1]) if len(sys.argv) > 1 else DOCS
+    for name, lines in DOCUMENTS.items():
+        (directory / name).write_text("\n".join(lines()) + "\n")
 
 
 if __name__ == "__main__":

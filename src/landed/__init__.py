@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from landed.errors import BadSignature, LandedError, Unreadable
     from landed.gate.mount import Webhooks
     from landed.gate.track import track
+    from landed.handlers import on
     from landed.vonage.parse import parse
+    from landed.work import Worker
 
 __version__ = "0.1.0"
 
@@ -28,6 +30,8 @@ __all__ = [
     "Status",
     "Unreadable",
     "Webhooks",
+    "Worker",
+    "on",
     "parse",
     "track",
 ]
@@ -42,6 +46,8 @@ _HOMES = {
     "Status": "landed.domain.receipt",
     "Unreadable": "landed.errors",
     "Webhooks": "landed.gate.mount",
+    "Worker": "landed.work",
+    "on": "landed.handlers",
     "parse": "landed.vonage.parse",
     "track": "landed.gate.track",
 }

@@ -10,8 +10,6 @@ it went, they leave too.
 from __future__ import annotations
 
 import asyncio
-import errno
-import fcntl
 import gc
 import math
 import os
@@ -21,11 +19,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import IO
 
 import apsw
 import structlog
@@ -60,6 +57,8 @@ from landed.store import Tally
 from landed.store.sqlite import FILE as STORE_FILE
 from landed.store.sqlite import SqliteStore
 from landed.vonage.signing import Keyring
+from landed.work import Work, only_worker, subscribers_of, worker_runs
+from landed.worker.apart import Apart
 from landed.worker.fold import Fold, Heard
 from landed.worker.loop import LEDGER_SECONDS, FoldLoop
 
@@ -67,7 +66,6 @@ EXIT_DONE = 0
 EXIT_NO = 1
 FINAL_EXITS = (SettingsError.exit_code, SurroundingsError.exit_code)
 
-LOCK_FILE = "worker.lock"
 REBUILD_FILE = "rebuild.db"
 BACKLOG = 2_048
 # uvloop accepts one connection a turn of its loop for each server; in a flood of new ones a turn is long.
@@ -145,30 +143,6 @@ def listen(host: str, port: int, option: str) -> socket.socket:
     return listening
 
 
-@contextmanager
-def only_worker(data: Path) -> Iterator[None]:
-    """Hold the worker's lock: one fold at a time may write to a store."""
-    with closing(_lock_file(data)) as file:
-        _lock(file, data)
-        yield
-
-
-def _lock_file(data: Path) -> IO[str]:
-    try:
-        return (data / LOCK_FILE).open("a+")
-    except OSError as error:
-        raise Unable(f"{data / LOCK_FILE} cannot be opened ({error.strerror}): check its directory.") from error
-
-
-def _lock(file: IO[str], data: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise SurroundingsError(
-            f"Another worker runs on {data}: stop it first, or name another directory with --data."
-        ) from error
-
-
 class Parent:
     """Owns the listening sockets and tends the children; without a private one there is no worker among them."""
 
@@ -181,6 +155,7 @@ class Parent:
         self._gates = [_Child("gate", public, BACK_OFF_LAST_OF_GATE_SECONDS) for _ in range(settings.gates)]
         self.children = list(self._gates)
         if private is not None:
+            subscribers_of(settings)
             with only_worker(settings.data):
                 pass
             self.children.append(_Child("worker", private, BACK_OFF_LAST_SECONDS))
@@ -245,6 +220,7 @@ class Parent:
         arguments += ["--gates", str(settings.gates)]
         arguments += ["--print", settings.print] if settings.print is not None else []
         arguments += ["--show-numbers"] if settings.show_numbers else []
+        arguments += ["--handlers", settings.handlers] if settings.handlers is not None else []
         # Told to read its settings again before it knows how to, a child would die of it.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         try:
@@ -384,7 +360,7 @@ def look_around(settings: Settings, now: datetime, told: Told | None = None) -> 
         has_secrets=keyring.has_secrets,
         has_odd_secrets=any(_is_odd(secret) for account in keyring.accounts for secret in account.secrets),
         sms_must_be_signed=settings.sms_signature == "required",
-        worker_runs=_worker_runs(data),
+        worker_runs=worker_runs(data),
         journal_bytes_max=limits.journal_bytes_max,
         free_bytes_min=limits.free_bytes_min,
         quarantine_rows_max=limits.quarantine_rows_max,
@@ -407,18 +383,6 @@ def look_around(settings: Settings, now: datetime, told: Told | None = None) -> 
 def _is_odd(secret: bytes) -> bool:
     """Whether a secret was written with something around it that was not meant to be a part of it."""
     return secret[:1] in (b'"', b"'") or secret.split() != [secret]
-
-
-def _worker_runs(data: Path) -> bool:
-    lock = data / LOCK_FILE
-    if not lock.exists():
-        return False
-    with lock.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
 
 
 def _remove(database: Path) -> None:
@@ -576,15 +540,6 @@ def _stamp() -> tuple[int, int, int] | None:
     return now.st_mtime_ns, now.st_size, now.st_ino
 
 
-def _is_writable(data: Path) -> bool:
-    """Whether the file system still takes a change; after an error, recent Linux tells of it by no flag, only so."""
-    try:
-        os.utime(data / LOCK_FILE)
-    except OSError as error:
-        return error.errno != errno.EROFS
-    return True
-
-
 async def _worker(settings: Settings, listening: socket.socket, parent_fd: int | None, heard: Heard | None) -> int:
     loop = asyncio.get_running_loop()
     failures: list[BaseException] = []
@@ -594,16 +549,11 @@ async def _worker(settings: Settings, listening: socket.socket, parent_fd: int |
         failures.append(error)
         loop.call_soon_threadsafe(stop.set)
 
-    fold = FoldLoop(
-        lambda: SqliteJournal(journal_path(settings.data)),
-        lambda: SqliteStore(store_path(settings.data)),
-        heard,
-        failed,
-        journal_days=settings.journal_days,
-        is_writable=lambda: _is_writable(settings.data),
-    )
-    fold.start()
-    watch = RoadWatch(settings.data, lambda: _fold_state(fold), lambda: _gate_figures(settings.data))
+    calls = None if settings.handlers is None else Apart(settings.handlers, settings.events)
+    named = [] if calls is None else await calls.start()
+    work = Work(settings, heard, failed, calls=calls, named=named)
+    work.start()
+    watch = RoadWatch(settings.data, lambda: _fold_state(work.fold), lambda: _gate_figures(settings.data))
     watching = loop.create_task(_watch_ledger(watch))
     app = create_app(
         watch.health,
@@ -625,10 +575,10 @@ async def _worker(settings: Settings, listening: socket.socket, parent_fd: int |
     await stop.wait()
     watching.cancel()
     server.leave()
-    await asyncio.to_thread(fold.stop)
+    await work.stop()
     await serving
     for error in failures:
-        log.critical("fold.stopped", error=str(error))
+        log.critical("worker.stopped", error=str(error))
     return max((_exit_code(error) for error in failures), default=EXIT_DONE)
 
 

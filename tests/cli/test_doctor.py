@@ -10,7 +10,8 @@ import pytest
 from landed.gate.meter import UNVERIFIED, Meter
 from landed.journal.record import Ids, TickRecord, encode
 from landed.journal.sqlite import SqliteJournal
-from landed.run import LOCK_FILE, journal_path, only_worker, store_path
+from landed.run import journal_path, store_path
+from landed.work import LOCK_FILE, only_worker
 
 BEGAN_US = 1_738_584_865_000_000  # where `record` counts its seconds from
 SECOND_US = 1_000_000

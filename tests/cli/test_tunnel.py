@@ -24,8 +24,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from landed.run import LOCK_FILE as WORKER_LOCK
 from landed.simulator.account import messages_capability
+from landed.work import LOCK_FILE as WORKER_LOCK
 
 ONBOARDING = Path(__file__).parent.parent / "onboarding"
 STAND_IN = ONBOARDING / "forwarder"

@@ -17,16 +17,15 @@ from landed.journal.record import Ids, RequestRecord, SentRecord, TickRecord, en
 from landed.journal.sqlite import SqliteJournal
 from landed.onboarding.doctor import BEHIND_RECORDS_MAX, examine
 from landed.run import (
-    LOCK_FILE,
     journal_path,
     look_around,
-    only_worker,
     prepare,
     quarantine_path,
     store_path,
 )
 from landed.settings import load
 from landed.store.sqlite import SqliteStore
+from landed.work import LOCK_FILE, only_worker
 from landed.worker.fold import Fold
 
 SECRET = "a-signature-secret"

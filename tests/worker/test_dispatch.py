@@ -14,7 +14,7 @@ from landed.domain.events import EventType, Wanted
 from landed.store.outbox import DeliveryState, Kind, Sought, Subscriber, SubscriberState
 from landed.store.rows import EVENT_NUMBERS
 from landed.store.sqlite_outbox import SqliteOutbox
-from landed.worker.dispatch import Desk, Dispatch, letter_of
+from landed.worker.dispatch import Desk, Dispatch
 from landed.worker.lane import BUFFERED_MAX, SECOND_US, Manner
 from landed.worker.letters import Answer
 
@@ -316,10 +316,9 @@ def test_a_letter_says_that_it_is_a_replay(road):
     stepped = Stepped(road.outbox, lambda *_: OK)
     stepped.step()
     assert list(road.outbox.replay(Sought(states=(DeliveryState.DELIVERED,)))) == [1]
-    letters = []
-    stepped.answers = lambda _name, several, _now: letters.extend(map(letter_of, several)) or OK
-    stepped.step()
-    assert [(letter.is_replay, letter.attempt) for letter in letters] == [(True, 1)]
+    carrier = Shaky(lambda *_: OK)
+    asyncio.run(dispatched(road, carrier, lambda: carrier.letters))
+    assert [(letter.is_replay, letter.attempt) for letter in carrier.letters] == [(True, 1)]
 
 
 @pytest.mark.parametrize("count", [1, 21])

@@ -12,7 +12,22 @@ from typing import Annotated, NoReturn
 import typer
 
 from landed import __version__
-from landed.cli import demo, doctor, init, keep, parse, quarantine, read, send, serve, setup, simulate, tunnel
+from landed.cli import (
+    demo,
+    doctor,
+    events,
+    handlers,
+    init,
+    keep,
+    parse,
+    quarantine,
+    read,
+    send,
+    serve,
+    setup,
+    simulate,
+    tunnel,
+)
 from landed.errors import LandedError
 
 EXIT_NO = 1
@@ -60,9 +75,11 @@ app.command("tail")(read.tail)
 app.command("stats")(read.stats)
 app.command("reasons")(read.reasons)
 app.command("parse")(parse.parse)
+app.command("handlers")(handlers.handlers)
 app.command("doctor")(doctor.doctor)
 app.command("rebuild")(keep.rebuild)
 app.add_typer(quarantine.app)
+app.add_typer(events.app)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the logging they share."""
+"""Options that several commands share, and how they ask and log."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from landed.errors import SettingsError
 
 PAGE_MAX = 10_000
 
@@ -26,7 +28,18 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, numb
 PublicUrl = Annotated[
     str | None, typer.Option(help="What Vonage reaches the public port by, such as https://hooks.example.com.")
 ]
+Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
 ShowNumbers = Annotated[bool, typer.Option("--show-numbers", help="Show phone numbers in full.")]
+
+
+def ask(question: str, *, yes: bool) -> None:
+    """A person's word: by the option, or on the terminal."""
+    if yes:
+        return
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise SettingsError("This needs a person's word: say --yes.")
+    if not typer.confirm(question):
+        raise typer.Exit(1)
 
 
 def configure_logging() -> None:

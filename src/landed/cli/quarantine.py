@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from landed.cli.options import PAGE_MAX, Data, Json, ShowNumbers, configure_logging
+from landed.cli.options import PAGE_MAX, Data, Json, ShowNumbers, Yes, ask, configure_logging
 from landed.errors import SettingsError, SurroundingsError
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ app = typer.Typer(
 )
 
 Number = Annotated[int, typer.Argument(metavar="ID", help="Its number in the list.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
 
 
 @app.command("list")
@@ -151,7 +150,7 @@ def accept(number: Number, *, yes: Yes = False, data: Data = None) -> None:
     held = _found(quarantine, number, quiet=False)
     if quarantine is None or held.reason == TOO_LARGE:
         raise SettingsError(f"Of request {number} only the beginning was kept, so nothing can be let in.")
-    _ask(f"Let request {number} in, unverified, though nothing says that Vonage sent it?", yes=yes)
+    ask(f"Let request {number} in, unverified, though nothing says that Vonage sent it?", yes=yes)
     keyring = keyring_of(settings)
     account = keyring.name_of(named_api_key(request_of(held.record))) or keyring.default
     with closing(quarantine), closing(SqliteJournal(run.journal_path(settings.data))) as journal:
@@ -183,7 +182,7 @@ def drop(
         with closing(quarantine):
             held = None if number is None else _found(quarantine, number, quiet=False)
             rows = quarantine.totals().rows
-            _ask(f"Drop request {number} for good?" if held else f"Drop all {rows:,} requests for good?", yes=yes)
+            ask(f"Drop request {number} for good?" if held else f"Drop all {rows:,} requests for good?", yes=yes)
             dropped = quarantine.remove([held]) if held is not None else _drop_all(quarantine)
     typer.echo(f"{dropped:,} dropped.")
 
@@ -235,16 +234,6 @@ def _drop_all(quarantine: SqliteQuarantine) -> int:
         after = batch[-1].id
         dropped += quarantine.remove(batch)
     return dropped
-
-
-def _ask(question: str, *, yes: bool) -> None:
-    """A person's word: by the option, or on the terminal."""
-    if yes:
-        return
-    if sys.stdin is None or not sys.stdin.isatty():
-        raise SettingsError("This needs a person's word: say --yes.")
-    if not typer.confirm(question):
-        raise typer.Exit(1)
 
 
 def _person() -> str:

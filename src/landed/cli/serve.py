@@ -39,6 +39,9 @@ def serve(  # noqa: PLR0913 - one argument an option
         bool, typer.Option("--tunnel", help="Point Vonage's webhooks here while it runs: by ngrok, or --public-url.")
     ] = False,
     domain: Domain = None,
+    handlers: Annotated[
+        str | None, typer.Option(help="Your own Python that hears events: a file, or a module.", metavar="FILE")
+    ] = None,
     socket_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     parent_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -64,6 +67,7 @@ def serve(  # noqa: PLR0913 - one argument an option
             print=print_,
             show_numbers=show_numbers or None,
             public_url=public_url,
+            handlers=handlers,
         )
 
     settings = read_settings()

@@ -75,12 +75,20 @@ log = structlog.wrap_logger(
 )
 
 
+class Startable(Protocol):
+    """What is started in each process that serves."""
+
+    def start(self) -> None:
+        """Work from now on; called again and again, from any thread."""
+
+
 class Webhooks:
     """The webhooks of one data directory, for an application to mount.
 
     Settings come as everywhere, from `landed.toml` and the environment; `data` names another data
     directory, `secrets` the signature secrets as for `landed.parse`, `prefix` what stands before
-    `/webhooks`. Raises SettingsError; whatever the machine says no to is answered 503, and tried again.
+    `/webhooks`. A `worker`, such as `landed.Worker()`, is started in each process that serves, with its first webhook.
+    Raises SettingsError; whatever the machine says no to is answered 503, and tried again.
 
     `wsgi` and `asgi` are applications, `blueprint()` is Flask's, `urls()` and `view` are Django's. A path
     may come whole (`/webhooks/message-status`) or below where it is mounted (`/message-status`).
@@ -95,8 +103,10 @@ class Webhooks:
         secrets: Secrets | None = None,
         prefix: str | None = None,
         settings: Settings | None = None,
+        worker: Startable | None = None,
     ) -> None:
         settings = settings or load(data=data)
+        self._worker = worker
         keys = keyring_of(settings) if secrets is None else Keyring.of(secrets)
         self._prefix = normal(prefix if prefix is not None else settings.path_prefix or "").rstrip("/")
         self._limits = settings.limits
@@ -276,6 +286,8 @@ class Webhooks:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
             message = await receive()
+            if message["type"] == "lifespan.startup" and self._worker is not None:
+                self._worker.start()
             await send({"type": f"{message['type']}.complete"})
             if message["type"] == "lifespan.shutdown":
                 self.close()
@@ -310,6 +322,9 @@ class Webhooks:
 
     def _early(self, asked: _Asked) -> HTTPStatus | None:
         """The answer to a request whose body need not be read."""
+        # Not when this was made: a server that forks would have its first process work, which serves nobody.
+        if self._worker is not None:
+            self._worker.start()
         limits = self._limits
         if asked.target_bytes > limits.url_bytes_max:
             raise _Refused(HTTPStatus.REQUEST_URI_TOO_LONG)

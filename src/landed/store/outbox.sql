@@ -30,7 +30,8 @@ DELETE FROM subscriber WHERE id = :row;
 SELECT seq FROM event WHERE at_us < :at_us ORDER BY seq DESC LIMIT 1;
 
 -- name: begin
-UPDATE delivery SET state = 0, next_us = 0 WHERE state = 1;
+UPDATE delivery INDEXED BY delivery_open SET state = 0, next_us = 0
+WHERE subscriber IN (SELECT id FROM subscriber) AND state IN (0, 1) AND state = 1;
 
 -- name: standing
 SELECT s.id, s.cursor,
@@ -39,21 +40,23 @@ SELECT s.id, s.cursor,
 FROM subscriber AS s WHERE s.state = 'active';
 
 -- name: cursor
-SELECT cursor FROM subscriber WHERE id = :subscriber AND state = 'active';
+SELECT max(cursor, (SELECT coalesce(min(seq), 1) - 1 FROM event)) FROM subscriber
+WHERE id = :subscriber AND state = 'active';
 
 -- name: move_cursor
 UPDATE subscriber SET cursor = :cursor WHERE id = :subscriber AND cursor < :cursor;
 
 -- name: hurry
-UPDATE delivery SET next_us = 0 WHERE subscriber = :subscriber AND state = 0;
+UPDATE delivery INDEXED BY delivery_open SET next_us = 0
+WHERE subscriber = :subscriber AND state IN (0, 1) AND state = 0 AND next_us > 0;
 
 -- name: due
 SELECT event, attempts, next_us, is_replay FROM delivery
 WHERE subscriber = :subscriber AND state = 0 AND next_us <= :now_us ORDER BY next_us, event LIMIT :count;
 
 -- name: oldest
-SELECT event, attempts, next_us, is_replay FROM delivery
-WHERE subscriber = :subscriber AND state = 0 ORDER BY event LIMIT 1;
+SELECT event, attempts, next_us, is_replay FROM delivery INDEXED BY delivery_open
+WHERE subscriber = :subscriber AND state IN (0, 1) AND state = 0 ORDER BY event LIMIT 1;
 
 -- name: take
 UPDATE delivery SET state = 1
@@ -72,11 +75,17 @@ WHERE delivery.subscriber = noted.value ->> 0 AND delivery.event = noted.value -
 
 -- name: note_attempts
 INSERT OR REPLACE INTO attempt (event, subscriber, at_us, number, said, took_us)
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 FROM json_each(:attempts);
+SELECT failed.value ->> 0, failed.value ->> 1, failed.value ->> 2, failed.value ->> 3, failed.value ->> 4,
+    failed.value ->> 5
+FROM json_each(:attempts) AS failed
+WHERE EXISTS (
+    SELECT 1 FROM delivery WHERE subscriber = failed.value ->> 1 AND event = failed.value ->> 0 AND state = 1
+);
 
 -- name: events_after
 SELECT {event_columns} FROM event AS e LEFT JOIN message AS m ON m.id = e.message
-WHERE e.seq > :cursor AND e.type IN (SELECT value FROM json_each(:types)) ORDER BY e.seq LIMIT :count;
+WHERE e.seq > :cursor AND e.seq <= :upto AND e.type IN (SELECT value FROM json_each(:types))
+ORDER BY e.seq LIMIT :count;
 
 -- name: events_by_seq
 SELECT {event_columns} FROM event AS e LEFT JOIN message AS m ON m.id = e.message
@@ -99,30 +108,34 @@ INSERT INTO event (seq, generation, key, type, at_us, account, subject, message,
 VALUES (:seq, :generation, :key, :type, :at_us, :account, :subject, 0, 0, x'', :data);
 
 -- name: newest_of_type
-SELECT seq, at_us, data FROM event WHERE type = :type ORDER BY seq DESC LIMIT 1;
+SELECT at_us, data FROM event WHERE type = :type AND data <> '' ORDER BY seq DESC LIMIT 1;
 
 -- name: backlogs
-SELECT s.id, s.cursor,
-    (SELECT count(*) FROM delivery WHERE subscriber = s.id AND state = 0),
-    (SELECT count(*) FROM delivery WHERE subscriber = s.id AND state = 1),
+SELECT s.id,
+    (SELECT count(*) FROM delivery WHERE subscriber = s.id AND state IN (0, 1)),
     (SELECT count(*) FROM delivery WHERE subscriber = s.id AND state = 3),
-    (SELECT min(event) FROM delivery WHERE subscriber = s.id AND state = 0)
+    max(coalesce((SELECT max(seq) FROM event) - max(s.cursor, (SELECT min(seq) FROM event) - 1), 0), 0),
+    (SELECT at_us FROM event WHERE seq = min(
+        coalesce((SELECT min(event) FROM delivery WHERE subscriber = s.id AND state IN (0, 1)), 9223372036854775807),
+        coalesce((SELECT min(seq) FROM event WHERE seq > s.cursor), 9223372036854775807)
+    ))
 FROM subscriber AS s;
-
--- name: event_times
-SELECT seq, at_us FROM event WHERE seq IN (SELECT value FROM json_each(:events));
 
 -- name: deliveries
 SELECT d.event, d.subscriber, s.name, d.state, d.attempts, d.next_us, d.at_us, d.said, d.is_replay
-FROM delivery AS d JOIN subscriber AS s ON s.id = d.subscriber JOIN event AS e ON e.seq = d.event
+FROM subscriber AS s CROSS JOIN delivery AS d {by} CROSS JOIN event AS e ON e.seq = d.event
 LEFT JOIN message AS m ON m.id = e.message AND m.message_id = e.subject AND m.account = e.account
-WHERE (d.subscriber, d.event) > (:after_subscriber, :after_event) AND d.state IN {states}
-    AND (:only_event IS NULL OR d.event = :only_event)
-    AND (:name IS NULL OR s.name = :name)
+WHERE s.id >= :after_subscriber AND (:name IS NULL OR s.name = :name)
+    AND d.subscriber = s.id AND {states} AND d.event <= :last_event
+    AND d.event > max(:before_event, iif(s.id = :after_subscriber, :after_event, 0))
     AND e.at_us >= :since AND e.at_us < :until
     AND e.type IN (SELECT value FROM json_each(:types))
-    AND (:outcome IS NULL OR m.outcome = :outcome)
-ORDER BY d.subscriber, d.event LIMIT :limit;
+    AND (:outcome IS NULL OR :outcome = coalesce(m.outcome, (
+        SELECT moved.outcome FROM message AS moved
+        WHERE moved.generation IN (SELECT value FROM json_each(:generations)) AND moved.key = hash_of(e.subject)
+            AND moved.message_id = e.subject AND moved.account = e.account
+    )))
+ORDER BY s.id, d.event LIMIT :limit;
 
 -- name: replay
 UPDATE delivery SET state = 0, attempts = 0, next_us = 0, is_replay = 1
@@ -137,8 +150,9 @@ FROM attempt AS a JOIN subscriber AS s ON s.id = a.subscriber WHERE a.event = :e
 SELECT min(
     coalesce((SELECT max(seq) FROM event), 0),
     coalesce((SELECT min(cursor) + 1 FROM subscriber WHERE state IN ('active', 'paused')), 9223372036854775807),
-    coalesce((SELECT min(event) FROM delivery WHERE state = 0), 9223372036854775807),
-    coalesce((SELECT min(event) FROM delivery WHERE state = 1), 9223372036854775807)
+    coalesce((
+        SELECT min((SELECT min(event) FROM delivery WHERE subscriber = s.id AND state IN (0, 1))) FROM subscriber AS s
+    ), 9223372036854775807)
 );
 
 -- name: oldest_events

@@ -6,8 +6,9 @@ to. Statements take many rows at once, as in the store, and for the same reason.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import apsw
@@ -61,12 +62,22 @@ from landed.store.rows import (
 from landed.store.sqlite import APPLICATION_ID, migrations, queries
 
 EVENT_TYPES: Mapping[int, EventType] = {number: event for event, number in EVENT_NUMBERS.items()}
-# Of new events so many are looked at in one step for one subscriber, wanted or not.
+# Of new events so many are looked at in one step for one subscriber, wanted or not: the fold waits for that long.
 LOOKED_AT_MAX = 2_000
 RETIRED_A_TIME = 1_000
 REPLAYED_A_TIME = 500
 EVENT_FIELDS = 8
 ALWAYS_US, NEVER_US = -(2**63), 2**63 - 1
+LAST_EVENT = 2**63 - 1
+EVERYTHING = Wanted()
+# Indexes that have deliveries in some states only, few beside all; and the condition that each is made by.
+INDEXES: Mapping[str, tuple[frozenset[DeliveryState], str]] = {
+    "delivery_dead": (frozenset({DeliveryState.DEAD}), "d.state = 3"),
+    "delivery_open": (frozenset({DeliveryState.WAITING, DeliveryState.TAKEN}), "d.state IN (0, 1)"),
+}
+
+# Makes what an event carries, which takes the longest.
+Tell = Callable[[], Data | None]
 
 _secrets = msgspec.json.Decoder(tuple[SecretKept, ...])
 _wanted = msgspec.json.Decoder(Wanted)
@@ -88,6 +99,7 @@ class SqliteOutbox:
             self._db = open_file(path, application_id=APPLICATION_ID, migrations=texts, synchronous=synchronous)
         self._sql = queries("outbox.sql")
         self._views = queries()
+        self._db.create_scalar_function("hash_of", hash_of, 1, deterministic=True)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -102,7 +114,7 @@ class SqliteOutbox:
     def add(self, subscriber: Subscriber, *, since_us: int | None = None) -> Subscriber:
         """Keep a new one, from the next event on, or from those since a moment; SettingsError when its name is taken.
 
-        Its name is the one that is free from then on.
+        The one that is kept, with its row.
         """
         with self._writing():
             if any(each.name == subscriber.name for each in self.subscribers()):
@@ -178,9 +190,10 @@ class SqliteOutbox:
             for note in notes
             if note.failed
         ]
-        self._db.execute(self._sql["note"], {"notes": msgspec.json.encode(rows).decode()})
+        # First, while what was taken can still be told from what was removed meanwhile.
         if failed:
             self._db.execute(self._sql["note_attempts"], {"attempts": msgspec.json.encode(failed).decode()})
+        self._db.execute(self._sql["note"], {"notes": msgspec.json.encode(rows).decode()})
 
     def _take(self, ask: Ask, now_us: int) -> list[Taken]:
         row = ask.subscriber.row
@@ -210,16 +223,18 @@ class SqliteOutbox:
         """New events for one, and its cursor behind all that were looked at."""
         if count <= 0:
             return []
-        newest, looked_at = self.newest(), 0
+        upto = min(self.newest(), cursor + LOOKED_AT_MAX)
         types = _array(EVENT_NUMBERS[event] for event in subscriber.wanted.types())
         events: dict[int, KeptEvent] = {}
         behind = cursor
-        while behind < newest and len(events) < count and looked_at < LOOKED_AT_MAX:
-            wanted = {"cursor": behind, "types": types, "count": count - len(events)}
+        while behind < upto and len(events) < count:
+            wanted = {"cursor": behind, "upto": upto, "types": types, "count": count}
             rows = list(self._db.execute(self._sql["events_after"], wanted))
-            looked_at += len(rows)
-            events |= {kept.seq: kept for kept in self._kept(rows) if subscriber.wanted.takes(kept.traits)}
-            behind = rows[-1][0] if len(rows) == wanted["count"] else newest
+            behind = rows[-1][0] if len(rows) == count else upto
+            several = self._kept(rows, subscriber.wanted)[: count - len(events)]
+            events |= {kept.seq: kept for kept in several}
+            if len(events) == count:
+                behind = several[-1].seq
         if behind > cursor:
             self._db.execute(self._sql["move_cursor"], {"subscriber": subscriber.row, "cursor": behind})
         if not events:
@@ -232,74 +247,92 @@ class SqliteOutbox:
 
     def events(self, seqs: Iterable[int]) -> list[KeptEvent]:
         """Events by their numbers, oldest first."""
-        return self._kept(list(self._db.execute(self._sql["events_by_seq"], {"events": _array(seqs)})))
+        with self._reading():
+            return self._kept(list(self._db.execute(self._sql["events_by_seq"], {"events": _array(seqs)})))
 
     def events_after(self, seq: int, types: Iterable[EventType], limit: int) -> list[KeptEvent]:
         """Events behind that one, oldest first."""
         numbers = _array(EVENT_NUMBERS[event] for event in types)
-        wanted = {"cursor": seq, "types": numbers, "count": limit}
-        return self._kept(list(self._db.execute(self._sql["events_after"], wanted)))
+        wanted = {"cursor": seq, "upto": LAST_EVENT, "types": numbers, "count": limit}
+        with self._reading():
+            return self._kept(list(self._db.execute(self._sql["events_after"], wanted)))
 
     def find(self, reference: str) -> list[KeptEvent]:
         """The event with that id; or those of the messages with that id, whatever the account."""
-        generations = _array(range(self.newest() >> GENERATION_BITS, -1, -1))
-        if reference.startswith(ID_PREFIX):
-            try:
-                key = key_of(bytes.fromhex(reference.removeprefix(ID_PREFIX)))
-            except ValueError:
-                return []
-            wanted = {"generations": generations, "key": key}
-            rows = list(self._db.execute(self._sql["events_by_key"], wanted))
-            found = self.events(row[0] for row in rows)
-            return [kept for kept in found if kept.id == reference]
+        with self._reading():
+            if reference.startswith(ID_PREFIX):
+                return [kept for kept in self.events(self._seqs_by_id(reference)) if kept.id == reference]
+            return self.events(self._seqs_by_message(reference))
+
+    def _seqs_by_id(self, reference: str) -> list[int]:
+        try:
+            key = key_of(bytes.fromhex(reference.removeprefix(ID_PREFIX)))
+        except ValueError:
+            return []
+        wanted = {"generations": _array(self._generations()), "key": key}
+        return [row[0] for row in self._db.execute(self._sql["events_by_key"], wanted)]
+
+    def _seqs_by_message(self, message_id: str) -> list[int]:
+        generations = _array(self._generations())
         seqs = []
-        for account in self._accounts(reference):
+        for account in self._accounts(message_id):
             for event in EventType:
-                wanted = {"generations": generations, "key": key_of(event_id(account, reference, event))}
-                about = {"account": account, "subject": reference}
+                wanted = {"generations": generations, "key": key_of(event_id(account, message_id, event))}
+                about = {"account": account, "subject": message_id}
                 seqs += [seq for (seq,) in self._db.execute(self._sql["event_by_key"], wanted | about)]
-        return self.events(seqs)
+        return seqs
+
+    def _generations(self) -> Iterable[int]:
+        return range(self.newest() >> GENERATION_BITS, -1, -1)
 
     def _accounts(self, message_id: str) -> set[str]:
         return {row[3] for row in self._rows_by_id(message_id)}
 
-    def _kept(self, rows: Sequence[Row]) -> list[KeptEvent]:
+    def _kept(self, rows: Sequence[Row], wanted: Wanted = EVERYTHING) -> list[KeptEvent]:
+        """Those of the events that are wanted; of the others no more is read than that takes."""
         receipts = self._receipts(rows)
-        return [self._kept_event(row, receipts) for row in rows]
+        several = (self._kept_event(row, receipts, wanted) for row in rows)
+        return [kept for kept in several if kept is not None]
 
     def _receipts(self, rows: Iterable[Row]) -> dict[int, Row]:
         wanted = _array({row[5] for row in rows if row[5]})
         return {row[0]: row for row in self._db.execute(self._sql["receipts_by_row"], {"receipts": wanted})}
 
-    def _kept_event(self, row: Row, receipts: Mapping[int, Row]) -> KeptEvent:
+    def _kept_event(self, row: Row, receipts: Mapping[int, Row], wanted: Wanted) -> KeptEvent | None:
         seq, number, at_us, account, subject, *_ = row
         event, at = EVENT_TYPES[number], moment(at_us)
-        data, traits = self._about(event, row, receipts)
+        traits, tell = self._about(event, row, receipts)
+        if not wanted.takes(traits):
+            return None
         text = id_text(event_id(account, subject, event))
+        data = tell()
         told = None if data is None else Event(id=text, type=event, timestamp=at, data=data)
         return KeptEvent(seq=seq, id=text, type=event, at=at, traits=traits, event=told)
 
-    def _about(self, event: EventType, row: Row, receipts: Mapping[int, Row]) -> tuple[Data | None, Traits]:
+    def _about(self, event: EventType, row: Row, receipts: Mapping[int, Row]) -> tuple[Traits, Tell]:
         account, subject, receipt, cause, said = row[3:EVENT_FIELDS]
         if event is EventType.INBOUND:
             return self._inbound(account, cause)
         if event is EventType.QUARANTINE:
-            return _quarantine.decode(said), Traits()
+            return Traits(), partial(_quarantine.decode, said)
         found = self._message(row[EVENT_FIELDS:], account, subject)
         if found is None:
-            return None, Traits()
+            return Traits(), _nothing
         message, message_row = found
-        kept = self._cause(message, message_row, cause, receipts.get(receipt))
-        return None if kept is None else message_data(message, kept.fact), Traits.of(message)
+        return Traits.of(message), partial(self._told, message, message_row, cause, receipts.get(receipt))
 
-    def _inbound(self, account: str, key: bytes) -> tuple[Data | None, Traits]:
+    def _told(self, message: Message, message_row: int, cause: bytes, receipt: Row | None) -> Data | None:
+        kept = self._cause(message, message_row, cause, receipt)
+        return None if kept is None else message_data(message, kept.fact)
+
+    def _inbound(self, account: str, key: bytes) -> tuple[Traits, Tell]:
         wanted = msgspec.json.encode([key.hex()]).decode()
         row = self._db.execute(self._views["inbound_by_key"], {"keys": wanted}).fetchone()
         if row is None:
-            return None, Traits()
+            return Traits(), _nothing
         inbound = inbound_of_row(row).inbound
         channel = None if inbound.channel is None else inbound.channel.lower()
-        return InboundData(account=account, inbound=InboundView.of(inbound)), Traits(channel=channel)
+        return Traits(channel=channel), lambda: InboundData(account=account, inbound=InboundView.of(inbound))
 
     def _message(self, row: Row, account: str, message_id: str) -> tuple[Message, int] | None:
         """The message of an event: by the row that it had, or, when a rebuild has moved it, by its id."""
@@ -318,24 +351,27 @@ class SqliteOutbox:
         return kept_of_row(same[0], message.message_id) if same else None
 
     def _rows_by_id(self, message_id: str) -> list[Row]:
-        newest: int = self._db.execute(self._views["newest"]).get[0]
-        generations = _array(range(newest >> GENERATION_BITS, -1, -1))
+        generations = _array(self._message_generations())
         values = {"generations": generations, "key": hash_of(message_id), "message_id": message_id}
         return list(self._db.execute(self._views["messages_by_id"], values))
+
+    def _message_generations(self) -> Iterable[int]:
+        newest: int = self._db.execute(self._views["newest"]).get[0]
+        return range(newest >> GENERATION_BITS, -1, -1)
 
     # What we say ourselves.
 
     def newest_of(self, event: EventType) -> tuple[int, QuarantineData | None]:
-        """When an event of that type was said last, in microseconds, and what of; 0 before the first."""
-        row = self._db.execute(self._sql["newest_of_type"], {"type": EVENT_NUMBERS[event]}).fetchone()
-        return (0, None) if row is None else (row[1], _quarantine.decode(row[2]) if row[2] else None)
+        """When we said an event of that type last, in microseconds, and what of; 0 before the first."""
+        row = self._db.execute(self._sql["newest_of_type"], {"type": EVENT_NUMBERS[event]}).get
+        return (0, None) if row is None else (row[0], _quarantine.decode(row[1]))
 
     def say_quarantine(self, subject: str, data: QuarantineData, at_us: int) -> None:
         """Say that the quarantine grows; the same subject is said once."""
         with self._writing():
             key = key_of(event_id("", subject, EventType.QUARANTINE))
-            generations = _array(range(self.newest() >> GENERATION_BITS, -1, -1))
-            if self._db.execute(self._sql["events_by_key"], {"generations": generations, "key": key}).fetchone():
+            wanted = {"generations": _array(self._generations()), "key": key}
+            if self._db.execute(self._sql["events_by_key"], wanted).get is not None:
                 return
             seq = self.newest() + 1
             about = {"type": EVENT_NUMBERS[EventType.QUARANTINE], "at_us": at_us, "account": "", "subject": subject}
@@ -346,19 +382,9 @@ class SqliteOutbox:
 
     def backlogs(self) -> dict[int, Backlog]:
         """How it stands with each subscriber, by its row."""
-        newest = self.newest()
-        rows = list(self._db.execute(self._sql["backlogs"]))
-        oldest = {row: min(each for each in (first, cursor + 1) if each) for row, cursor, *_, first in rows}
-        wanted = {"events": _array(oldest.values())}
-        times = dict(self._db.execute(self._sql["event_times"], wanted))
         return {
-            row: Backlog(
-                waiting=waiting + taken,
-                dead=dead,
-                unseen=max(newest - cursor, 0),
-                oldest_at=moment(times[oldest[row]]) if oldest[row] in times else None,
-            )
-            for row, cursor, waiting, taken, dead, _ in rows
+            row: Backlog(waiting=waiting, dead=dead, unseen=unseen, oldest_at=None if at_us is None else moment(at_us))
+            for row, waiting, dead, unseen, at_us in self._db.execute(self._sql["backlogs"])
         }
 
     def deliveries(
@@ -368,7 +394,8 @@ class SqliteOutbox:
         values = {
             "after_subscriber": after[0],
             "after_event": after[1],
-            "only_event": sought.event,
+            "before_event": 0 if sought.event is None else sought.event - 1,
+            "last_event": LAST_EVENT if sought.event is None else sought.event,
             "name": sought.subscriber,
             "since": ALWAYS_US if sought.since is None else microseconds(sought.since),
             "until": NEVER_US if sought.until is None else microseconds(sought.until),
@@ -376,10 +403,17 @@ class SqliteOutbox:
             "outcome": sought.outcome,
             "limit": limit,
         }
-        # As literals: only so does SQLite find the index of the dead.
-        states = "(" + ",".join(str(int(state)) for state in sought.states) + ")"
-        query = self._sql["deliveries"].replace("{states}", states)
+        values["generations"] = _array(self._message_generations())
+        query = self._among(self._sql["deliveries"], sought.states)
         return [((row[1], row[0]), _delivery_of(row)) for row in self._db.execute(query, values)]
+
+    def _among(self, query: str, states: Collection[DeliveryState]) -> str:
+        """The query for deliveries in these states, which are literals: only so does SQLite take an index of some."""
+        among = "d.state IN (" + ",".join(str(int(state)) for state in states) + ")"
+        for index, (indexed, condition) in INDEXES.items():
+            if states and indexed.issuperset(states):
+                return query.replace("{by}", f"INDEXED BY {index}").replace("{states}", f"{condition} AND {among}")
+        return query.replace("{by}", "").replace("{states}", among)
 
     def replay(self, sought: Sought) -> Iterator[int]:
         """Let the deliveries that are meant be tried again, from the first attempt on; tells how many, part by part."""
@@ -404,14 +438,31 @@ class SqliteOutbox:
 
         Never of one that somebody has yet to get, nor of the newest.
         """
+        if not self._retirable(before_us):
+            return 0
+        with self._writing():
+            # Asked again: meanwhile somebody may have replayed some.
+            seqs = self._retirable(before_us)
+            for name in ("retire_attempts", "retire_deliveries", "retire_events"):
+                self._db.execute(self._sql[name], {"events": _array(seqs)})
+        return len(seqs)
+
+    def _retirable(self, before_us: int) -> list[int]:
         before: int = self._db.execute(self._sql["retirable"]).get
         oldest = list(self._db.execute(self._sql["oldest_events"], {"before": before, "count": RETIRED_A_TIME}))
-        seqs = [seq for seq, at_us in oldest if at_us < before_us]
-        if seqs:
-            with self._writing():
-                for name in ("retire_attempts", "retire_deliveries", "retire_events"):
-                    self._db.execute(self._sql[name], {"events": _array(seqs)})
-        return len(seqs)
+        return [seq for seq, at_us in oldest if at_us < before_us]
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """One snapshot: a rebuild between two reads would give the rows of the views another meaning."""
+        begins = not self._db.in_transaction
+        if begins:
+            self._db.execute("BEGIN DEFERRED")
+        try:
+            yield
+        finally:
+            if begins and self._db.in_transaction:
+                self._db.execute("COMMIT")
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -466,6 +517,10 @@ def _delivery_of(row: Row) -> Delivery:
         said=said,
         is_replay=bool(is_replay),
     )
+
+
+def _nothing() -> None:
+    """What an event carries of which nothing is known any more."""
 
 
 def _array(values: Iterable[int]) -> str:

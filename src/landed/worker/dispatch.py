@@ -19,9 +19,9 @@ from typing import TypeVar
 import msgspec
 import structlog
 
-from landed.domain.events import AnyEvent, encode_event
+from landed.domain.events import encode_event
 from landed.errors import StoreUnable
-from landed.store.outbox import Ask, DeliveryState, Kind, Note, Outbox, Subscriber, SubscriberState, Taken
+from landed.store.outbox import Ask, DeliveryState, KeptEvent, Kind, Note, Outbox, Subscriber, SubscriberState, Taken
 from landed.worker.lane import Lane, Manner
 from landed.worker.letters import Answer, Carrier, Letter
 
@@ -189,7 +189,11 @@ class Dispatch:
         subscriber = lane.subscriber
         began = time.monotonic()
         secrets = subscriber.secrets_at(self._now_us())
-        letters = [letter for taken in several if (letter := letter_of(taken)) is not None]
+        letters = [
+            letter
+            for taken in several
+            if (letter := letter_of(taken.kept, attempt=taken.attempts + 1, is_replay=taken.is_replay)) is not None
+        ]
         try:
             answer = await self._carriers[subscriber.kind].carry(subscriber.address, secrets, letters)
         except Exception as error:
@@ -236,21 +240,19 @@ class Dispatch:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
-def letter_of(taken: Taken) -> Letter | None:
-    """What is sent of what was taken; None where nothing is known of it any more."""
-    kept = taken.kept
-    event: AnyEvent | None = kept.event
-    if event is None:
+def letter_of(kept: KeptEvent, *, attempt: int = 1, is_replay: bool = False) -> Letter | None:
+    """What is sent of an event; None where nothing is known of it any more."""
+    if kept.event is None:
         return None
     return Letter(
         id=kept.id,
         type=kept.type,
         at=kept.at,
-        attempt=taken.attempts + 1,
-        event=event,
-        body=encode_event(event),
+        attempt=attempt,
+        event=kept.event,
+        body=encode_event(kept.event),
         traits=kept.traits,
-        is_replay=taken.is_replay,
+        is_replay=is_replay,
     )
 
 

@@ -18,6 +18,7 @@ CREATE TABLE event (
     data TEXT NOT NULL
 ) STRICT;
 CREATE INDEX event_by_key ON event (generation, key);
+CREATE INDEX event_of_ours ON event (type) WHERE data <> '';
 
 -- Who wants what. Every event up to `cursor` was looked at for it, and has a row in `delivery` if it is wanted.
 CREATE TABLE subscriber (
@@ -47,6 +48,8 @@ CREATE TABLE delivery (
     PRIMARY KEY (subscriber, event)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX delivery_due ON delivery (subscriber, next_us, event) WHERE state = 0;
+-- Of what is not done, which is little beside what is, the oldest is found, and how many there are.
+CREATE INDEX delivery_open ON delivery (subscriber, event, state) WHERE state IN (0, 1);
 CREATE INDEX delivery_dead ON delivery (subscriber, event) WHERE state = 3;
 
 -- The attempts that failed.
