@@ -22,6 +22,7 @@ NOON_US = 1_800_000_000 * SECOND_US
 HOUR_US = 3_600 * SECOND_US
 OK = Answer(taken=True, said="204")
 NO = Answer(taken=False, said="503")
+REFUSED = Answer(taken=False, said="500", is_refusal=True)
 MANNERS = {Kind.WEBHOOK: Manner(), Kind.PEOPLE: Manner(concurrency=1, together_max=10_000, every_seconds=300)}
 
 
@@ -101,7 +102,8 @@ def test_one_that_is_dead_for_a_day_delays_nobody_and_gets_all_oldest_first_when
     assert stepped.told["dead"] == []
     assert attempts["dead"] < 400, "it was let alone but for probes"
     stepped.run(600, 10)
-    assert [seq for seq, _ in stepped.told["dead"]] == [seq for seq, _ in happened]
+    probe, *others = [seq for seq, _ in stepped.told["dead"]]
+    assert others == [seq for seq, _ in happened if seq != probe], "all but the probe oldest first"
     states = (DeliveryState.WAITING, DeliveryState.TAKEN, DeliveryState.DEAD)
     assert road.outbox.deliveries(Sought(states=states), limit=10) == []
 
@@ -110,13 +112,25 @@ def test_one_that_never_comes_back_has_its_oldest_events_dead_after_the_schedule
     dead = subscribe(road.outbox, "dead")
     happen(road.data, 40)
     stepped = Stepped(road.outbox, lambda *_: NO)
-    stepped.run(36 * 3_600, 30)
+    stepped.run(72 * 3_600, 60)
     backlog = road.outbox.backlogs()[dead.row]
     assert backlog.dead > 0
     assert backlog.dead + backlog.waiting + backlog.unseen == 40
     first = road.outbox.deliveries(Sought(), limit=1)[0][1]
     assert first.attempts == 8
     assert [each.number for each in road.outbox.attempts(first.event)] == list(range(1, 9))
+
+
+def test_events_that_are_never_taken_hold_up_no_others(road):
+    subscribe(road.outbox, "shop")
+    # A third of all, a hundred on end; they soon are the oldest that wait.
+    stepped = Stepped(road.outbox, lambda _name, several, _now_us: REFUSED if several[0].kept.seq % 300 < 100 else OK)
+    happen(road.data, 3_000)
+    stepped.run(1_200, 5)
+    assert len(stepped.told["shop"]) == 2_000
+    assert road.outbox.backlogs()[1].waiting == 1_000
+    stepped.run(33 * 3_600, 60)
+    assert road.outbox.backlogs()[1].dead == 1_000
 
 
 def test_memory_is_flat_with_a_million_waiting(road):

@@ -5,13 +5,14 @@ from datetime import UTC, datetime
 import pytest
 
 from landed.domain.events import EventType, Traits
-from landed.store.outbox import DeliveryState, KeptEvent, Kind, Subscriber, Taken
+from landed.store.outbox import Ask, DeliveryState, How, KeptEvent, Kind, Subscriber, Taken
 from landed.worker.lane import (
     ATTEMPTS_MAX,
     BUFFERED_MAX,
     FAILURES_TO_OPEN,
     OPEN_FIRST_SECONDS,
     OPEN_LAST_SECONDS,
+    REFUSALS_TO_OPEN,
     SCHEDULE_SECONDS,
     SECOND_US,
     SPREAD_SHARE,
@@ -32,15 +33,19 @@ def taken(seq=1, *, attempts=0, due_us=0):
     return Taken(subscriber=1, kept=kept, attempts=attempts, due_us=due_us)
 
 
+def put(lane, *several, how=How.USUAL):
+    lane.put(Ask(subscriber=WANTS, count=len(several), how=how), several)
+
+
 def lane_of(*several, spread=0.0, **manner):
     lane = Lane(WANTS, Manner(**manner), lambda: spread)
-    lane.put(several)
+    put(lane, *several)
     return lane
 
 
 def fail(lane, now_us=NOON_US, *, times=1, answer=NO):
     for seq in range(times):
-        lane.put([taken(1_000 + seq)])
+        put(lane, taken(1_000 + seq))
         lane.done(lane.next(now_us), answer, now_us)
 
 
@@ -83,7 +88,7 @@ def test_no_more_are_on_their_way_than_may_be():
 def test_it_asks_for_more_when_half_of_what_it_may_have_is_gone():
     lane = lane_of(concurrency=1_000)
     assert lane.ask(NOON_US).count == BUFFERED_MAX
-    lane.put([taken(seq) for seq in range(BUFFERED_MAX)])
+    put(lane, *map(taken, range(BUFFERED_MAX)))
     assert lane.ask(NOON_US) is None
     for _ in range(BUFFERED_MAX // 2):
         lane.next(NOON_US)
@@ -103,9 +108,9 @@ def test_after_some_failures_on_end_only_a_probe_goes_out_now_and_then():
         wait_us = next(step for step in range(SECOND_US, 10**9, SECOND_US) if lane.ask(now_us + step) is not None)
         now_us += wait_us
         waits.append(wait_us / SECOND_US)
-        assert lane.ask(now_us).probe
+        assert lane.ask(now_us).how in (How.PROBE, How.PROBE_NEW)
         assert lane.ask(now_us).count == 1
-        lane.put([taken(due_us=10 * now_us)])
+        lane.put(lane.ask(now_us), [taken(due_us=10 * now_us)])
         (note,) = lane.done(lane.next(now_us), NO, now_us)
         assert (note.attempts, note.next_us, note.failed) == (0, 10 * now_us, False), "a probe before its time is none"
     assert waits[:3] == [OPEN_FIRST_SECONDS, 2 * OPEN_FIRST_SECONDS, 4 * OPEN_FIRST_SECONDS]
@@ -116,37 +121,81 @@ def test_a_probe_that_was_due_is_an_attempt():
     lane = lane_of()
     fail(lane, times=FAILURES_TO_OPEN)
     now_us = NOON_US + 10 * SECOND_US
-    lane.put([taken(attempts=ATTEMPTS_MAX - 1, due_us=now_us)])
+    put(lane, taken(attempts=ATTEMPTS_MAX - 1, due_us=now_us), how=How.PROBE)
     (note,) = lane.done(lane.next(now_us), NO, now_us)
     assert note.state is DeliveryState.DEAD
 
 
-def test_when_a_probe_arrives_all_that_waits_is_due():
+def test_probes_are_in_turn_one_that_waits_and_a_new_one():
+    lane = lane_of()
+    fail(lane, times=FAILURES_TO_OPEN)
+    now_us, asked = NOON_US, []
+    for seq in (7, 900, 8, 901):
+        now_us += 400 * SECOND_US
+        ask = lane.ask(now_us)
+        asked.append((ask.how, ask.after))
+        lane.put(ask, [taken(seq, due_us=0 if seq >= 900 else 10 * now_us)])
+        lane.done(lane.next(now_us), NO, now_us)
+    assert asked == [(How.PROBE, 0), (How.PROBE_NEW, 7), (How.PROBE, 7), (How.PROBE_NEW, 8)]
+
+
+def closed(lane, now_us):
+    """A probe arrives."""
+    lane.put(lane.ask(now_us), [taken()])
+    lane.done(lane.next(now_us), OK, now_us)
+    assert not lane.is_open
+
+
+def test_when_a_probe_arrives_what_failed_meanwhile_is_tried_again_before_anything_new():
     lane = lane_of()
     fail(lane, times=FAILURES_TO_OPEN)
     now_us = NOON_US + 10 * SECOND_US
-    lane.put([taken()])
-    lane.done(lane.next(now_us), OK, now_us)
-    assert not lane.is_open
-    assert lane.ask(now_us).hurry
-    lane.put([])
-    assert lane.ask(now_us).hurry, "nothing came of it yet"
-    lane.put([taken()])
-    assert not lane.ask(now_us).hurry
+    closed(lane, now_us)
+    ask = lane.ask(now_us)
+    assert (ask.how, ask.after, ask.since_us) == (How.CATCH_UP, 0, NOON_US)
+    lane.put(ask, [taken(4, due_us=10 * now_us), taken(6, due_us=10 * now_us)])
+    notes = [note for _ in range(2) for note in lane.done(lane.next(now_us), NO, now_us)]
+    assert [(note.attempts, note.next_us) for note in notes] == [(0, 10 * now_us)] * 2, (
+        "before its time it is no attempt"
+    )
+    assert (lane.ask(now_us).how, lane.ask(now_us).after) == (How.CATCH_UP, 6)
+    lane.put(lane.ask(now_us), [])
+    assert lane.ask(now_us).how is How.USUAL
+
+
+def test_what_is_never_taken_is_not_caught_up_with_again_and_holds_up_nothing_else():
+    lane = lane_of()
+    fail(lane, times=FAILURES_TO_OPEN)
+    now_us = NOON_US + 10 * SECOND_US
+    closed(lane, now_us)
+    ask = lane.ask(now_us)
+    lane.put(ask, [taken(seq, due_us=10 * now_us) for seq in range(1, FAILURES_TO_OPEN + 1)])
+    lane.put(lane.ask(now_us), [])
+    for _ in range(FAILURES_TO_OPEN):
+        lane.done(lane.next(now_us), NO, now_us)
+    assert lane.is_open
+    now_us += 10 * SECOND_US
+    closed(lane, now_us)
+    assert lane.ask(now_us).how is How.USUAL
+    fail(lane, now_us, times=FAILURES_TO_OPEN)
+    now_us += 10 * SECOND_US
+    closed(lane, now_us)
+    assert lane.ask(now_us).how is How.CATCH_UP, "that was another time"
 
 
 def test_what_was_not_sent_when_the_breaker_opens_waits_again_as_it_did():
     lane = lane_of(*[taken(seq, attempts=2, due_us=7) for seq in range(FAILURES_TO_OPEN + 3)])
     notes = [note for _ in range(FAILURES_TO_OPEN) for note in lane.done(lane.next(NOON_US), NO, NOON_US)]
     untried = [note for note in notes if not note.said]
-    assert [note.event for note in untried] == [5, 6, 7]
+    assert [note.event for note in untried] == [FAILURES_TO_OPEN + more for more in range(3)]
     assert {(note.state, note.attempts, note.next_us) for note in untried} == {(DeliveryState.WAITING, 2, 7)}
     assert lane.next(NOON_US) == []
 
 
 def test_those_on_their_way_when_the_breaker_opens_do_not_make_it_wait_longer():
-    lane = lane_of(*map(taken, range(16)))
-    flights = [lane.next(NOON_US) for _ in range(16)]
+    count = FAILURES_TO_OPEN + 12
+    lane = lane_of(*map(taken, range(count)), concurrency=count)
+    flights = [lane.next(NOON_US) for _ in range(count)]
     for flight in flights:
         lane.done(flight, NO, NOON_US)
     assert lane.ask(NOON_US + int(OPEN_FIRST_SECONDS * SECOND_US)) is not None
@@ -154,11 +203,24 @@ def test_those_on_their_way_when_the_breaker_opens_do_not_make_it_wait_longer():
 
 def test_one_that_is_refused_among_those_that_arrive_opens_no_breaker():
     lane = lane_of()
-    for _ in range(20):
+    for _ in range(2 * FAILURES_TO_OPEN):
         fail(lane)
-        lane.put([taken()])
+        put(lane, taken())
         lane.done(lane.next(NOON_US), OK, NOON_US)
     assert not lane.is_open
+
+
+def test_refusals_weigh_less_and_those_of_what_was_refused_before_nothing():
+    refused = Answer(taken=False, said="500", is_refusal=True)
+    lane = lane_of()
+    for _ in range(10 * REFUSALS_TO_OPEN):
+        put(lane, taken(attempts=1))
+        lane.done(lane.next(NOON_US), refused, NOON_US)
+    assert not lane.is_open
+    fail(lane, times=REFUSALS_TO_OPEN - 1, answer=refused)
+    assert not lane.is_open
+    fail(lane, times=2, answer=refused)
+    assert lane.is_open
 
 
 def test_who_asks_to_be_left_alone_is():
@@ -173,14 +235,14 @@ def test_who_asks_to_be_left_alone_is():
 
 def test_people_are_told_together_and_not_again_before_a_while():
     lane = lane_of(concurrency=1, together_max=1_000, every_seconds=300)
-    lane.put([taken(seq) for seq in range(7)])
+    put(lane, *map(taken, range(7)))
     assert lane.next(NOON_US) == [], "there may be more"
-    lane.put([])
+    put(lane)
     told = lane.next(NOON_US)
     assert [each.kept.seq for each in told] == list(range(7))
     assert len(lane.done(told, OK, NOON_US)) == 7
-    lane.put([taken(8)])
-    lane.put([])
+    put(lane, taken(8))
+    put(lane)
     assert lane.ask(NOON_US + 299 * SECOND_US) is None
     assert lane.next(NOON_US + 299 * SECOND_US) == []
     assert len(lane.next(NOON_US + 300 * SECOND_US)) == 1

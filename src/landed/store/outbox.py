@@ -100,16 +100,31 @@ class KeptEvent(msgspec.Struct, frozen=True, kw_only=True):
     event: AnyEvent | None
 
 
-class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """What may be taken for a subscriber: up to `count` that are due, oldest first, and new ones behind them.
+class How(StrEnum):
+    """What is taken for a subscriber.
 
-    A *probe* is the oldest that waits, due or not. To *hurry* is to make all that wait due.
+    `usual` are those that are due, oldest first, and new ones behind them. A `probe` is one that waits, due or not, in
+    turn, or a new one where none waits; for `probe-new` it is the other way round. To `catch-up` is to take those that
+    wait, due or not, and were tried since a moment; nothing new.
+    """
+
+    USUAL = "usual"
+    PROBE = "probe"
+    PROBE_NEW = "probe-new"
+    CATCH_UP = "catch-up"
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be taken for a subscriber, up to `count`.
+
+    For a probe or to catch up, behind the event `after`; to catch up, what was tried since `since_us`.
     """
 
     subscriber: Subscriber
     count: int
-    probe: bool = False
-    hurry: bool = False
+    how: How = How.USUAL
+    after: int = 0
+    since_us: int = 0
 
 
 class Taken(msgspec.Struct, frozen=True, kw_only=True):

@@ -46,17 +46,14 @@ WHERE id = :subscriber AND state = 'active';
 -- name: move_cursor
 UPDATE subscriber SET cursor = :cursor WHERE id = :subscriber AND cursor < :cursor;
 
--- name: hurry
-UPDATE delivery INDEXED BY delivery_open SET next_us = 0
-WHERE subscriber = :subscriber AND state IN (0, 1) AND state = 0 AND next_us > 0;
-
 -- name: due
 SELECT event, attempts, next_us, is_replay FROM delivery
 WHERE subscriber = :subscriber AND state = 0 AND next_us <= :now_us ORDER BY next_us, event LIMIT :count;
 
--- name: oldest
+-- name: waiting
 SELECT event, attempts, next_us, is_replay FROM delivery INDEXED BY delivery_open
-WHERE subscriber = :subscriber AND state IN (0, 1) AND state = 0 ORDER BY event LIMIT 1;
+WHERE subscriber = :subscriber AND state IN (0, 1) AND state = 0 AND event > :after AND at_us >= :since_us
+ORDER BY event LIMIT :count;
 
 -- name: take
 UPDATE delivery SET state = 1

@@ -39,6 +39,7 @@ from landed.store.outbox import (
     Backlog,
     Delivery,
     DeliveryState,
+    How,
     KeptEvent,
     Kind,
     Note,
@@ -174,7 +175,7 @@ class SqliteOutbox:
         worth = []
         for ask in asks:
             cursor, is_due, waits = standing.get(ask.subscriber.row, (newest, False, False))
-            if cursor < newest or is_due or (waits and (ask.probe or ask.hurry)):
+            if cursor < newest or is_due or (waits and ask.how is not How.USUAL):
                 worth.append(ask)
         return worth
 
@@ -200,11 +201,8 @@ class SqliteOutbox:
         cursor: int | None = self._db.execute(self._sql["cursor"], {"subscriber": row}).get
         if cursor is None:
             return []
-        if ask.hurry:
-            self._db.execute(self._sql["hurry"], {"subscriber": row})
-        which = "oldest" if ask.probe else "due"
-        wanted = {"subscriber": row, "now_us": now_us, "count": ask.count}
-        due = {event: rest for event, *rest in self._db.execute(self._sql[which], wanted)}
+        new = self._take_new(ask.subscriber, cursor, ask.count) if ask.how is How.PROBE_NEW else []
+        due = {} if new else self._due(ask, now_us)
         if due:
             self._db.execute(self._sql["take"], {"subscriber": row, "events": _array(due)})
         taken = [
@@ -217,7 +215,22 @@ class SqliteOutbox:
             )
             for kept in self.events(due)
         ]
-        return taken + self._take_new(ask.subscriber, cursor, ask.count - len(due))
+        if ask.how in (How.USUAL, How.PROBE):
+            new = self._take_new(ask.subscriber, cursor, ask.count - len(due))
+        return taken + new
+
+    def _due(self, ask: Ask, now_us: int) -> dict[int, list[int]]:
+        """What of what waits is to be taken: attempts, when it is due, and whether it is a replay, by the events."""
+        wanted = {"subscriber": ask.subscriber.row, "count": ask.count}
+        if ask.how is How.USUAL:
+            return self._rows("due", wanted | {"now_us": now_us})
+        if ask.how is How.CATCH_UP:
+            return self._rows("waiting", wanted | {"after": ask.after, "since_us": ask.since_us})
+        waiting = self._rows("waiting", wanted | {"after": ask.after, "since_us": 0})
+        return waiting or self._rows("waiting", wanted | {"after": 0, "since_us": 0})
+
+    def _rows(self, name: str, wanted: Mapping[str, int]) -> dict[int, list[int]]:
+        return {event: rest for event, *rest in self._db.execute(self._sql[name], wanted)}
 
     def _take_new(self, subscriber: Subscriber, cursor: int, count: int) -> list[Taken]:
         """New events for one, and its cursor behind all that were looked at."""

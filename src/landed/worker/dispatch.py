@@ -92,8 +92,8 @@ class Desk:
                 self._notes.append(_unknown(taken, now_us))
             else:
                 by_row[taken.subscriber].append(taken)
-        for row, wanted in by_row.items():
-            self.lanes[row].put(wanted)
+        for ask in done.asks:
+            self.lanes[ask.subscriber.row].put(ask, by_row[ask.subscriber.row])
 
     def done(self, lane: Lane, several: Sequence[Taken], answer: Answer, now_us: int) -> None:
         """An answer came for what went out together."""
@@ -271,7 +271,7 @@ def _log(lane: Lane, *, was_open: bool, notes: Collection[Note], answer: Answer)
     """What did not arrive is told; and when a subscriber is left alone, and is back."""
     name = lane.subscriber.name
     if lane.is_open and not was_open:
-        log.warning("subscriber.left_alone", subscriber=name, said=answer.said, failures=lane.failures)
+        log.warning("subscriber.left_alone", subscriber=name, said=answer.said)
     elif was_open and not lane.is_open:
         log.info("subscriber.back", subscriber=name)
     for note in notes:

@@ -2,10 +2,12 @@
 
 1. Each event is tried at most so often, at the times of `SCHEDULE_SECONDS`, spread a little; then it is dead.
 2. Oldest first: what is due again goes before what is new.
-3. A *breaker* for each: after some failures on end nothing goes out but a *probe* now and then, the oldest that waits.
-   A probe before its time is no attempt, so that nothing dies of having been the oldest. When one arrives,
-   all that waits is due, and the rest is as old as it is.
-4. Who asks to be left alone is, for as long as asked; who says that it is gone is not served any more.
+3. A *breaker* for each: after so many failures on end, of which refusals weigh less, nothing goes out but a *probe* now
+   and then, in turn one that waits and one that is new, since those that wait may be such as it never takes. When one
+   arrives, it *catches up*: what failed since the failures began is tried again, oldest first, before anything new. If
+   it fails again in that, it does not catch up the next time, so that what is never taken holds up nothing else.
+4. A try before an event's own time is no attempt: nothing dies of a subscriber that was away.
+5. Who asks to be left alone is, for as long as asked; who says that it is gone is not served any more.
 
 What was taken from the outbox and not sent yet lies in a buffer of bounded length; whatever it says, the truth is the
 row: a lane that ends gives back what it has.
@@ -20,7 +22,7 @@ from math import ceil
 import msgspec
 from msgspec.structs import replace
 
-from landed.store.outbox import Ask, DeliveryState, Note, Subscriber, Taken
+from landed.store.outbox import Ask, DeliveryState, How, Note, Subscriber, Taken
 from landed.worker.letters import ANSWER_CHARACTERS_MAX, Answer
 
 # From one attempt to the next. https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
@@ -29,7 +31,10 @@ ATTEMPTS_MAX = len(SCHEDULE_SECONDS)
 # Many that failed at once must not come back at once.
 SPREAD_SHARE = 0.1
 
-FAILURES_TO_OPEN = 5
+# More than are on their way at once as a rule. A refusal may be of that event alone, so it weighs a tenth, and that of
+# one that was refused before nothing: events that are never taken must not look like a dead subscriber.
+FAILURES_TO_OPEN = 20
+REFUSALS_TO_OPEN = 200
 OPEN_FIRST_SECONDS = 5.0
 OPEN_LAST_SECONDS = 300.0
 BUFFERED_MAX = 256
@@ -54,15 +59,22 @@ class Lane:
 
     def __init__(self, subscriber: Subscriber, manner: Manner, random: Callable[[], float]) -> None:
         self.subscriber = subscriber
-        self.failures = 0
+        self.failures = 0.0
         self._manner = manner
         self._random = random
         self._buffer: deque[Taken] = deque()
         self._flying = 0
         self._rests_until_us = 0
+        self._failing_since_us = 0
+        # How often the breaker opened on end; the probe under way, and the event that the last one was of.
         self._opened = 0
-        self._hurries = False
         self._probes = False
+        self._probed = 0
+        self._probes_new = False
+        # Behind which event it catches up; whether failures on end were of that, so that it does not the next time.
+        self._catches_up_after: int | None = None
+        self._failed_in_that = False
+        self._may_catch_up = True
         self._has_all = False
 
     @property
@@ -81,18 +93,31 @@ class Lane:
             return None
         if self.is_open:
             is_free = not self._flying and not self._buffer
-            return Ask(subscriber=self.subscriber, count=1, probe=True) if is_free else None
+            how = How.PROBE_NEW if self._probes_new else How.PROBE
+            return Ask(subscriber=self.subscriber, count=1, how=how, after=self._probed) if is_free else None
         room = self._manner.buffered_max - len(self._buffer)
         if room * 2 < self._manner.buffered_max:
             return None
-        return Ask(subscriber=self.subscriber, count=room, hurry=self._hurries)
+        if self._catches_up_after is None:
+            return Ask(subscriber=self.subscriber, count=room)
+        return Ask(
+            subscriber=self.subscriber,
+            count=room,
+            how=How.CATCH_UP,
+            after=self._catches_up_after,
+            since_us=self._failing_since_us,
+        )
 
-    def put(self, several: Sequence[Taken]) -> None:
-        """Let these go out in their turn; they are what the outbox had for the last ask."""
-        if several:
-            self._hurries = False
-            self._buffer.extend(several)
+    def put(self, ask: Ask, several: Sequence[Taken]) -> None:
+        """Let these go out in their turn; they are what the outbox had for that ask."""
+        self._buffer.extend(several)
         self._has_all = not several or len(self._buffer) >= self._manner.together_max
+        if ask.how is How.CATCH_UP:
+            self._catches_up_after = several[-1].kept.seq if several else None
+        elif ask.how is not How.USUAL and several:
+            self._probes_new = ask.how is How.PROBE
+            is_new = not several[0].attempts and not several[0].due_us
+            self._probed = self._probed if is_new else several[0].kept.seq
 
     def next(self, now_us: int) -> list[Taken]:
         """What is to go out now, together; empty where nothing may. Each must come back by `done`."""
@@ -111,9 +136,11 @@ class Lane:
     def done(self, several: Sequence[Taken], answer: Answer, now_us: int) -> list[Note]:
         """What is to be written of what went out together."""
         self._flying -= 1
-        self._heed(answer, now_us)
+        is_early = not self._probes and any(taken.due_us > now_us for taken in several)
+        self._failed_in_that = self._failed_in_that or is_early
+        self._heed(several, answer, now_us)
         notes = [self._note(taken, answer, now_us) for taken in several]
-        # What is older waits in the outbox now, and the next probe is to be the oldest.
+        # What is older waits in the outbox now, and nothing but probes goes out.
         return notes + self.give_back() if self.is_open else notes
 
     def give_back(self) -> list[Note]:
@@ -122,17 +149,23 @@ class Lane:
         self._buffer.clear()
         return notes
 
-    def _heed(self, answer: Answer, now_us: int) -> None:
+    def _heed(self, several: Sequence[Taken], answer: Answer, now_us: int) -> None:
         """Open or close the breaker, and leave alone who asked for it."""
         if answer.taken:
-            self._hurries = self._hurries or self.is_open
-            self.failures = self._opened = 0
+            if self.is_open:
+                self._catches_up_after = 0 if self._may_catch_up else None
+                self._may_catch_up = True
+            self.failures, self._opened = 0.0, 0
+            self._failed_in_that = self._probes = False
             return
-        self.failures += 1
+        self._failing_since_us = self._failing_since_us if self.failures else now_us
+        self.failures += _weight(several, answer)
         wait_seconds = answer.wait_seconds or 0.0
         if self.is_open or self.failures >= FAILURES_TO_OPEN:
             # Those that were on their way when it opened say nothing new.
             self._opened = self._opened + 1 if self._probes else max(self._opened, 1)
+            self._may_catch_up = not self._failed_in_that
+            self._catches_up_after = None
             open_seconds = min(OPEN_FIRST_SECONDS * 2.0 ** (self._opened - 1), OPEN_LAST_SECONDS)
             wait_seconds = max(wait_seconds, self._spread(open_seconds))
         self._probes = False
@@ -160,6 +193,13 @@ class Lane:
 
     def _spread(self, seconds: float) -> float:
         return seconds * (1 + SPREAD_SHARE * self._random())
+
+
+def _weight(several: Sequence[Taken], answer: Answer) -> float:
+    """How much a failure says of the subscriber."""
+    if not answer.is_refusal:
+        return 1.0
+    return FAILURES_TO_OPEN / REFUSALS_TO_OPEN if any(not taken.attempts for taken in several) else 0.0
 
 
 def _untried(taken: Taken) -> Note:

@@ -34,11 +34,13 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What came of an attempt. `said` is for a person: an HTTP status, or what happened, in a few words.
 
-    `is_gone` says that the subscriber never wants anything again; `wait_seconds` how long it asked to be left alone.
+    `is_refusal` says that the subscriber is there and did not take this one; else it may be that it takes none now.
+    `is_gone` says that it never wants anything again; `wait_seconds` how long it asked to be left alone.
     """
 
     taken: bool
     said: str
+    is_refusal: bool = False
     is_gone: bool = False
     wait_seconds: float | None = None
     took_seconds: float = 0.0

@@ -19,11 +19,14 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import select
 import socket
 import ssl
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -31,7 +34,6 @@ from functools import lru_cache, partial
 from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
 from secrets import token_bytes
-from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -58,8 +60,6 @@ SIGNERS_MAX = 1_024
 CONNECTIONS_MAX = 512
 # Shorter than servers keep one, so that they seldom close it while we write: gunicorn does after 2 s, others after 5.
 KEPT_SECONDS_MAX = 1.5
-# Turns of the loop in which it hears of what has come on a connection, be it under TLS; two are needed.
-TURNS = 3
 ADDRESSES_MAX = 16
 HEAD_LINE_BYTES_MAX = 8 * 1024
 HEADERS_MAX = 64
@@ -74,8 +74,8 @@ class Undialled(OSError):
     """An address that may not be dialled, or a name that leads to no other; its text is for a person."""
 
 
-class Unkept(Exception):
-    """A connection that is not fit for a request; nothing of it was sent."""
+class Unfit(Exception):
+    """A kept connection that ended, or on which something came unasked; nothing was sent on it."""
 
 
 class Phase(StrEnum):
@@ -158,14 +158,13 @@ class Webhook:
     async def _post(self, url: URL, headers: Mapping[str, str], body: bytes) -> Answer:
         """The answer of whoever is there. Raises when none came whole, or none within its time."""
         watch = _Watch(self._limits)
+        _WATCH.set(watch)
         try:
             async with watch.timeout:
                 while True:
-                    try:
+                    # Each turn has one kept connection less, and a new one is always fit.
+                    with suppress(Unfit):
                         return await self._exchange(url, headers, body, watch)
-                    except Unkept:
-                        if not watch.is_kept:
-                            raise
         except TimeoutError as error:
             # The system has such an error of its own.
             said = watch.said if watch.timeout.expired() else _said_of(error)
@@ -173,9 +172,7 @@ class Webhook:
 
     async def _exchange(self, url: URL, headers: Mapping[str, str], body: bytes, watch: _Watch) -> Answer:
         try:
-            async with self._opened().post(
-                url, headers=headers, data=body, allow_redirects=False, trace_request_ctx=watch
-            ) as response:
+            async with self._opened().post(url, headers=headers, data=body, allow_redirects=False) as response:
                 watch.answer = answer = self._answer_of(response)
                 watch.enter(Phase.WHOLE)
                 is_whole = await self._is_read(response)
@@ -228,7 +225,7 @@ class Webhook:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 skip_auto_headers=("Accept-Encoding",),
                 auto_decompress=False,
-                trust_env=False,
+                trust_env=True,
                 max_line_size=HEAD_LINE_BYTES_MAX,
                 max_field_size=HEAD_LINE_BYTES_MAX,
                 max_headers=HEADERS_MAX,
@@ -354,26 +351,30 @@ def _open_socket(allowed: tuple[Network, ...], info: aiohttp.AddrInfoType) -> so
 
 
 class _Request(aiohttp.ClientRequest):
-    """A request that is not written to a connection on which an end or an answer is waiting.
+    """A request that is not written to a kept connection on which an end or an answer is waiting.
 
-    aiohttp would write it, and take what came before for its answer.
+    aiohttp would write it, and take for its answer what came before.
     """
 
     async def send(self, conn: Any) -> aiohttp.ClientResponse:  # noqa: ANN401 - it has no public name
-        for _ in range(TURNS):
-            await asyncio.sleep(0)
-        protocol = conn.protocol
-        if protocol is None or not protocol.is_connected():
-            raise Unkept("the connection was closed before the request")
-        if protocol.should_close:
-            raise Unkept("it answered before the request was sent")
-        conn.add_callback(partial(asyncio.get_running_loop().call_soon, _drop, protocol.transport))
+        if _WATCH.get().is_kept and not _is_quiet(conn.protocol):
+            raise Unfit
+        conn.add_callback(partial(asyncio.get_running_loop().call_soon, _drop, conn.protocol.transport))
         return await super().send(conn)
 
 
+def _is_quiet(protocol: Any) -> bool:  # noqa: ANN401 - the same
+    """Whether a connection is open and brought nothing, be it that it still waits in the kernel."""
+    if protocol.should_close or not protocol.is_connected():
+        return False
+    waiting = select.poll()
+    waiting.register(protocol.transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return not waiting.poll(0)
+
+
 def _drop(transport: asyncio.Transport) -> None:
-    """Let go of a connection that is not kept. To close it would wait for whoever reads no request."""
-    if transport.is_closing():
+    """Let go of a connection that is not kept, or whose request was not read: to close it would wait until it is."""
+    if transport.is_closing() or transport.get_write_buffer_size():
         transport.abort()
 
 
@@ -408,6 +409,10 @@ class _Watch:
         return self.answer and msgspec.structs.replace(self.answer, said=self.answer.said + more)
 
 
+# That of the attempt that runs. aiohttp tells of it to its traces alone, and not where a request is written.
+_WATCH: ContextVar[_Watch] = ContextVar("watch")
+
+
 def _tracing() -> aiohttp.TraceConfig:
     tracing = aiohttp.TraceConfig()
     tracing.on_connection_create_start.append(_connecting)
@@ -416,18 +421,18 @@ def _tracing() -> aiohttp.TraceConfig:
     return tracing
 
 
-async def _connecting(_session: aiohttp.ClientSession, context: SimpleNamespace, _: object) -> None:
-    context.trace_request_ctx.enter(Phase.CONNECT)
+async def _connecting(*_: object) -> None:
+    _WATCH.get().enter(Phase.CONNECT)
 
 
-async def _connected(_session: aiohttp.ClientSession, context: SimpleNamespace, _: object) -> None:
-    context.trace_request_ctx.is_kept = False
-    context.trace_request_ctx.enter(Phase.ANSWER)
+async def _connected(*_: object) -> None:
+    _WATCH.get().is_kept = False
+    _WATCH.get().enter(Phase.ANSWER)
 
 
-async def _kept(_session: aiohttp.ClientSession, context: SimpleNamespace, _: object) -> None:
-    context.trace_request_ctx.is_kept = True
-    context.trace_request_ctx.enter(Phase.ANSWER)
+async def _kept(*_: object) -> None:
+    _WATCH.get().is_kept = True
+    _WATCH.get().enter(Phase.ANSWER)
 
 
 # What happened, for a person.
@@ -446,7 +451,6 @@ def _of_system(error: Any) -> str:  # noqa: ANN401 - an OSError, whose number ma
 SAYINGS: Iterable[tuple[type[BaseException], Callable[[Any], str]]] = (
     (SettingsError, str),
     (Undialled, str),
-    (Unkept, str),
     (socket.gaierror, lambda _: "its name cannot be looked up"),
     (ssl.SSLCertVerificationError, lambda error: f"its certificate does not hold: {error.verify_message}"),
     (ssl.SSLError, lambda error: f"no TLS with it: {error.reason or 'the connection ended'}"),
