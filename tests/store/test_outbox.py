@@ -25,6 +25,7 @@ from landed.store.outbox import (
     Ask,
     Backlog,
     DeliveryState,
+    How,
     Kind,
     Note,
     Origin,
@@ -402,44 +403,60 @@ def test_what_waits_is_taken_at_its_time_and_not_before(place):
     assert (taken.attempts, taken.due_us) == (1, NOON_US + 10)
 
 
-def test_a_probe_is_the_oldest_that_waits_due_or_not(place):
+def test_a_probe_is_one_that_waits_due_or_not_in_turn(place):
     subscriber = place.subscribe()
     place.deliver(4)
     taken = place.take(subscriber, 3)
     place.note(*(note_of(each, WAITING, next_us=LATER_US - at) for at, each in enumerate(taken)))
 
-    (probe,) = place.take(subscriber, 1, probe=True)
+    (probe,) = place.take(subscriber, 1, how=How.PROBE)
     assert (probe.kept.seq, probe.due_us) == (1, LATER_US)
-    assert seqs(place.take(subscriber, 1, probe=True)) == [2]
-    assert place.states(subscriber) == {1: TAKEN, 2: TAKEN, 3: WAITING}
+    assert seqs(place.take(subscriber, 1, how=How.PROBE, after=2)) == [3]
+    assert seqs(place.take(subscriber, 1, how=How.PROBE, after=3)) == [2], "from the first again"
+    assert place.states(subscriber) == {1: TAKEN, 2: TAKEN, 3: TAKEN}
 
 
-def test_a_probe_is_taken_where_nothing_is_new_or_due(place):
+@pytest.mark.parametrize("how", [How.PROBE, How.PROBE_NEW])
+def test_a_probe_is_taken_where_nothing_is_new_or_due(place, how):
     subscriber = place.subscribe()
     place.deliver(1)
     place.settle(subscriber, WAITING, next_us=LATER_US)
 
     assert place.take(subscriber) == []
-    assert seqs(place.take(subscriber, 1, probe=True)) == [1]
+    assert seqs(place.take(subscriber, 1, how=how)) == [1]
 
 
-def test_a_probe_is_a_new_event_where_none_waits(place):
+@pytest.mark.parametrize("how", [How.PROBE, How.PROBE_NEW])
+def test_a_probe_is_a_new_event_where_none_waits(place, how):
     subscriber = place.subscribe()
     place.deliver(2)
 
-    assert seqs(place.take(subscriber, 1, probe=True)) == [1]
+    assert seqs(place.take(subscriber, 1, how=how)) == [1]
 
 
-def test_to_hurry_makes_all_that_waits_for_that_subscriber_due_for_good(place):
+def test_a_probe_with_what_is_new_leaves_what_waits(place):
+    subscriber = place.subscribe()
+    place.deliver(2)
+    place.settle(subscriber, WAITING, count=1, next_us=LATER_US)
+
+    assert seqs(place.take(subscriber, 1, how=How.PROBE_NEW)) == [2]
+
+
+def test_to_catch_up_takes_what_was_tried_since_then_due_or_not_and_nothing_new(place):
     one, other = place.subscribe("one"), place.subscribe("other")
-    place.deliver(3)
+    place.deliver(5)
     for subscriber in (one, other):
-        place.settle(subscriber, WAITING, next_us=LATER_US)
+        taken = place.take(subscriber, 4)
+        times = (NOON_US - 1, NOON_US, NOON_US + 1, NOON_US + 2)
+        place.note(*(note_of(each, WAITING, next_us=LATER_US, at_us=at) for each, at in zip(taken, times, strict=True)))
 
-    assert seqs(place.take(one, 2, hurry=True)) == [1, 2]
-    assert seqs(place.take(one, 2)) == [3]
-    assert place.take(other) == []
-    assert [each.next_at for each in place.listed(subscriber="other")] == [NOON + timedelta(minutes=1_000)] * 3
+    caught_up = {"how": How.CATCH_UP, "since_us": NOON_US}
+    assert seqs(place.take(one, 2, **caught_up)) == [2, 3]
+    (last,) = place.take(one, 2, after=3, **caught_up)
+    assert (last.kept.seq, last.due_us) == (4, LATER_US)
+    assert place.take(one, 2, after=4, **caught_up) == []
+    assert place.states(one) == {1: WAITING, 2: TAKEN, 3: TAKEN, 4: TAKEN}
+    assert place.states(other) == dict.fromkeys((1, 2, 3, 4), WAITING)
 
 
 def test_notes_and_what_is_taken_are_one_transaction(place):
@@ -469,8 +486,8 @@ def test_nothing_is_written_when_nothing_is_to_be_done(place):
     with place.watching() as is_written:
         for each in (subscriber, picky, paused, nobody):
             assert place.take(each) == []
-        for each, probe, hurry in product((picky, paused, nobody), (False, True), (False, True)):
-            assert place.take(each, 1, probe=probe, hurry=hurry) == []
+        for each, how in product((picky, paused, nobody), How):
+            assert place.take(each, 1, how=how) == []
         assert place.outbox.step([], [], NOON_US) == []
         place.outbox.begin()
         place.outbox.retire(0)
@@ -481,7 +498,7 @@ def test_nothing_is_written_when_nothing_is_to_be_done(place):
     assert len(place.take(subscriber)) == len(commits) - 1 == 1
 
 
-@pytest.mark.parametrize("how", [{}, {"probe": True}, {"hurry": True}], ids=["due", "probe", "hurry"])
+@pytest.mark.parametrize("how", How)
 def test_a_step_that_fails_changes_nothing(place, how):
     subscriber = place.subscribe()
     place.deliver(4)
@@ -491,7 +508,7 @@ def test_a_step_that_fails_changes_nothing(place, how):
     with place.held_by_another():
         for notes in ([note_of(first, DEAD, failed=True)], []):
             with pytest.raises(StoreUnable, match="cannot be written now"):
-                place.outbox.step(notes, [Ask(subscriber=subscriber, count=1, **how)], NOON_US)
+                place.outbox.step(notes, [Ask(subscriber=subscriber, count=1, how=how)], NOON_US)
 
     assert (place.listed(), place.backlog(subscriber)) == before
     assert place.outbox.attempts(1) == []
@@ -531,11 +548,11 @@ def test_who_is_not_active_gets_nothing_and_later_what_came_meanwhile(place, sta
     place.outbox.change(replace(subscriber, state=state))
     served = place.subscribe("served")
     place.deliver(1)
-    for how in ({}, {"probe": True}, {"hurry": True}):
-        assert place.take(subscriber, 9, **how) == []
+    for how in How:
+        assert place.take(subscriber, 9, how=how) == []
         # With something to write, too.
         (taken,) = place.take(served)
-        assert place.outbox.step([untried(taken)], [Ask(subscriber=subscriber, count=9, **how)], NOON_US) == []
+        assert place.outbox.step([untried(taken)], [Ask(subscriber=subscriber, count=9, how=how)], NOON_US) == []
 
     place.outbox.change(subscriber)
     assert seqs(place.take(subscriber)) == [1, 2, 3]
@@ -614,7 +631,7 @@ def test_at_the_beginning_all_that_was_on_its_way_waits_again_at_once(place):
     place.settle(one, DONE, count=1)
     place.settle(one, WAITING, count=1, next_us=LATER_US)
     place.settle(other, WAITING, count=1, next_us=LATER_US)
-    lost = place.take(one) + place.take(other, 1, probe=True) + place.take(other)
+    lost = place.take(one) + place.take(other, 1, how=How.PROBE) + place.take(other)
     place.begin_again()
 
     assert place.states(one) == {1: DONE, 2: WAITING, 3: WAITING}
@@ -1156,7 +1173,7 @@ MOVES = st.one_of(
     st.tuples(
         st.just("step"),
         st.lists(
-            st.tuples(st.integers(0, 1), st.integers(1, 4), st.booleans(), st.booleans()),
+            st.tuples(st.integers(0, 1), st.integers(1, 4), st.sampled_from(How), st.integers(0, 6)),
             max_size=2,
             unique_by=lambda ask: ask[0],
         ),
@@ -1200,8 +1217,8 @@ class Life:
             if answer in (DONE, DEAD):
                 self.ended[taken.subscriber, taken.kept.seq] = answer
         asks = [
-            Ask(subscriber=self.subscribers[number], count=count, probe=probe, hurry=hurry)
-            for number, count, probe, hurry in asks
+            Ask(subscriber=self.subscribers[number], count=count, how=how, after=after)
+            for number, count, how, after in asks
         ]
         taken = self.place.outbox.step(notes, asks, self.now_us)
         for ask in asks:
@@ -1243,7 +1260,7 @@ class Life:
         self.crash()
         self.now_us += 100 * MINUTE_US
         while any(each.unseen or each.waiting for each in self.place.outbox.backlogs().values()):
-            self.step([(0, 4, False, False), (1, 4, False, False)], [DONE] * len(self.taken))
+            self.step([(0, 4, How.USUAL, 0), (1, 4, How.USUAL, 0)], [DONE] * len(self.taken))
 
 
 @settings(max_examples=200, deadline=None)
@@ -1273,9 +1290,8 @@ SEARCHES = {
     "standing",
     "cursor",
     "move_cursor",
-    "hurry",
     "due",
-    "oldest",
+    "waiting",
     "take",
     "take_new",
     "note",
@@ -1296,7 +1312,7 @@ SEARCHES = {
     "retire_events",
     "forget_deliveries",
 }
-OF_FEW = {"begin": "delivery_open", "hurry": "delivery_open", "oldest": "delivery_open", "due": "delivery_due"}
+OF_FEW = {"begin": "delivery_open", "waiting": "delivery_open", "due": "delivery_due"}
 
 
 class _Anything(dict):
