@@ -37,6 +37,7 @@ from landed.worker.lane import (
     FAILURES_TO_OPEN,
     OPEN_FIRST_SECONDS,
     OPEN_LAST_SECONDS,
+    REFUSALS_TO_OPEN,
     SCHEDULE_SECONDS,
     SPREAD_SHARE,
 )
@@ -184,10 +185,12 @@ def schedule() -> Iterator[str]:
         f"After attempt {ATTEMPTS_MAX} the event is dead: it is kept, and told again only when a person asks for it."
     )
     yield from paragraph(
-        f"After {FAILURES_TO_OPEN} failures on end you are left alone but for a probe: the oldest event that waits is "
-        f"tried after {span(OPEN_FIRST_SECONDS)}, then after twice as long each time, up to {span(OPEN_LAST_SECONDS)}. "
-        "A probe before its event's time counts as no attempt, so that nothing dies sooner for having been the oldest, "
-        "and what waits behind it uses up none. When one arrives, all that waits is told."
+        f"After {FAILURES_TO_OPEN} failures on end you are left alone but for a probe, in turn an event that waits and "
+        f"a new one: after {span(OPEN_FIRST_SECONDS)}, then after twice as long each time, up to "
+        f"{span(OPEN_LAST_SECONDS)}. When one arrives, all that failed meanwhile is told, oldest first, and then what "
+        "is new. A try before an event's time counts as no attempt, so that nothing dies sooner for that. Who answers "
+        "with an error such as 400 or 500 is there, and the event may be to blame: only "
+        f"{REFUSALS_TO_OPEN} such answers on end, each to an event that was not tried before, do the same."
     )
     yield from paragraph(
         f"`Retry-After`, in seconds or as a date, is obeyed up to {span(WAIT_SECONDS_MAX)}: nothing at all is told to "

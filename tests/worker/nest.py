@@ -80,7 +80,8 @@ def main(data: Path, kills: int, seed: int) -> None:
             asyncio.run(work(data, until_quiet=False))
             os._exit(0)
         time.sleep(dice.uniform(*LIVES_SECONDS))
-        print(time.time(), flush=True)
+        sys.stdout.write(f"{time.time()}\n")
+        sys.stdout.flush()
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         assert os.WIFSIGNALED(status), "it ended by itself"

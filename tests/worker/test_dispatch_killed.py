@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 
 from landed import run
@@ -25,6 +26,9 @@ SEED = 11
 MESSAGES = 1_500
 SECONDS_MAX = 240
 LATE_SECONDS = 0.5
+TOO_LATE = "within 0.3 s"
+# A kill may come while the request waits in a busy server, or the answer is on its way.
+KILLED_BEFORE_SECONDS = 1.0
 NEST = Path(__file__).parent / "nest.py"
 WORDS = ("submitted", "delivered", "read", "rejected", "undeliverable")
 
@@ -41,6 +45,9 @@ class Shop(ThreadingHTTPServer):
         # By path and id: (when, whether a whole 204 was given to the other end).
         self.had = defaultdict(list)
         self.bodies = {}
+
+    def handle_error(self, _request, _address):
+        """A worker that is killed closes its connections as it likes."""
 
     def note(self, path, event, body, *, answered):
         with self.lock:
@@ -103,6 +110,7 @@ def test_a_worker_killed_a_hundred_times_loses_no_event_and_repeats_only_what_ma
     finally:
         nest.kill()
         nest.wait()
+        nest.stdout.close()
         shop.shutdown()
         shop.server_close()
     assert len(kills) == KILLS
@@ -129,13 +137,13 @@ def check(shop, outbox, paths, kills):
     assert {event for _, event in shop.had} <= events.keys(), "none is invented"
     for (path, event), several in shop.had.items():
         if (path, events[event]) in delivered:
-            assert several[-1][1], "what is noted as delivered was answered"
-        for (at, answered), (again_at, _) in zip(several, several[1:], strict=False):
-            if answered:
-                # The answer was lost with the worker that was killed meanwhile.
-                first = bisect_left(kills, at - 0.05)
-                assert first < len(kills) and kills[first] <= again_at, (path, event, at, again_at)
-    for path, seq in delivered:
-        assert any(events[event] == seq for (at, event) in shop.had if at == path) or path
+            assert any(answered for _, answered in several), "what is noted as delivered was answered"
+        for (at, answered), (again_at, _) in pairwise(sorted(several)):
+            # The answer was lost with the worker that was killed meanwhile, or came too late on a busy machine.
+            first = bisect_left(kills, at - KILLED_BEFORE_SECONDS)
+            was_killed = first < len(kills) and kills[first] <= again_at
+            if answered and not was_killed:
+                failed = [each for each in outbox.attempts(events[event]) if f"/{each.subscriber}" == path]
+                assert any(TOO_LATE in each.said for each in failed), (path, event, at, again_at, failed)
     repeats = sum(answered for several in shop.had.values() for _, answered in several[:-1])
     assert repeats < KILLS * len(paths) * 8, "no more than were on their way at a kill"

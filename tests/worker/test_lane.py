@@ -112,7 +112,7 @@ def test_after_some_failures_on_end_only_a_probe_goes_out_now_and_then():
         assert lane.ask(now_us).count == 1
         lane.put(lane.ask(now_us), [taken(due_us=10 * now_us)])
         (note,) = lane.done(lane.next(now_us), NO, now_us)
-        assert (note.attempts, note.next_us, note.failed) == (0, 10 * now_us, False), "a probe before its time is none"
+        assert (note.attempts, note.next_us, note.failed) == (0, 10 * now_us, True), "a probe before its time is none"
     assert waits[:3] == [OPEN_FIRST_SECONDS, 2 * OPEN_FIRST_SECONDS, 4 * OPEN_FIRST_SECONDS]
     assert waits[-1] == OPEN_LAST_SECONDS
 

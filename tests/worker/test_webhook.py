@@ -213,6 +213,7 @@ def test_any_2xx_is_taken_and_nothing_else(run, answer, taken, said):
     given, _ = carried(run, answer)
     assert (given.taken, given.said) == (taken, said)
     assert given.is_gone == (said == "410")
+    assert given.is_refusal == (said in {"400", "500"})
 
 
 @pytest.mark.parametrize(

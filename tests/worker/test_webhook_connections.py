@@ -71,7 +71,8 @@ async def dripping(writer, drop):
 def test_each_limit_of_time_ends_an_attempt_and_names_itself(run, answer, limits, taken, said):
     given, _ = carried(run, answer, **limits)
     assert (given.taken, given.said) == (taken, said)
-    assert min(limits.values()) <= given.took_seconds < 2
+    # A clock of whole milliseconds rounds.
+    assert min(limits.values()) - 0.01 < given.took_seconds < 2
 
 
 def test_a_server_that_never_accepts_ends_by_the_limit_for_connecting(run):
@@ -110,8 +111,10 @@ def test_a_look_up_without_an_answer_ends_by_the_limit_for_connecting(run):
             )
             return first, second
 
+    # The two share one look-up, which has the same limit and may end first.
     for answer in run(going()):
-        assert (answer.taken, answer.said) == (False, "not connected within 0.2 s")
+        assert not answer.taken
+        assert answer.said in {"not connected within 0.2 s", "hooks.example was not looked up within 0.2 s"}
 
 
 def test_tls_that_is_never_answered_ends_by_the_limit_for_connecting(run):

@@ -178,7 +178,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """An attempt that failed."""
+    """A try that failed; before its event's time it has the number of the attempt before it, as it counts for none."""
 
     subscriber: str
     number: int

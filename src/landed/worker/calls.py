@@ -214,7 +214,9 @@ async def carry_each(name: str, letters: Sequence[Letter], call: Callable[[Lette
                 "handler.failed", handler=name, event_id=letter.id, error=called.error, where=called.where or None
             )
             break
-    return Answer(taken=called.taken, said=called.said, took_seconds=time.monotonic() - began)
+    # What raised has a line; the rest is a handler that hangs, or its process.
+    is_refusal = bool(called.where)
+    return Answer(taken=called.taken, said=called.said, is_refusal=is_refusal, took_seconds=time.monotonic() - began)
 
 
 async def _awaited(handler: Handler, event: HandlerEvent) -> Called:

@@ -183,13 +183,14 @@ class Lane:
         )
         if answer.taken:
             return note
+        note = replace(note, failed=True)
         if taken.due_us > now_us:
             return replace(note, state=DeliveryState.WAITING, attempts=taken.attempts, next_us=taken.due_us)
         if note.attempts >= ATTEMPTS_MAX:
-            return replace(note, state=DeliveryState.DEAD, failed=True)
+            return replace(note, state=DeliveryState.DEAD)
         wait_seconds = max(self._spread(SCHEDULE_SECONDS[note.attempts]), answer.wait_seconds or 0.0)
         next_us = now_us + ceil(wait_seconds * SECOND_US)
-        return replace(note, state=DeliveryState.WAITING, next_us=next_us, failed=True)
+        return replace(note, state=DeliveryState.WAITING, next_us=next_us)
 
     def _spread(self, seconds: float) -> float:
         return seconds * (1 + SPREAD_SHARE * self._random())
