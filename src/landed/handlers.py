@@ -16,7 +16,6 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from difflib import get_close_matches
 from enum import StrEnum
 from importlib import import_module
 from importlib.machinery import SourceFileLoader
@@ -28,9 +27,17 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack, overload
 
 import msgspec
 
-from landed.domain.events import AnyEvent, Data, EventType, InboundData, MessageData, ReasonView, Wanted
-from landed.domain.meanings import REASONS, Kind
-from landed.domain.receipt import Outcome
+from landed.domain.events import (
+    AnyEvent,
+    Data,
+    EventType,
+    InboundData,
+    MessageData,
+    ReasonView,
+    Wanted,
+    check_wanted,
+    instead_of,
+)
 from landed.domain.views import InboundView, MessageView, ReceiptView
 from landed.errors import SettingsError
 
@@ -123,19 +130,6 @@ class Filters(TypedDict, total=False):
     outcome: Texts
     reason: Texts
     permanence: Texts
-
-
-# The words that there are, where they are ours.
-WORDS: Mapping[Filter, frozenset[str]] = {
-    Filter.OUTCOME: frozenset(Outcome),
-    Filter.REASON: frozenset(REASONS),
-    Filter.PERMANENCE: frozenset(Kind),
-}
-# What those events have that are about no message; the others have all.
-ONLY_FILTERS: Mapping[EventType, frozenset[Filter]] = {
-    EventType.INBOUND: frozenset({Filter.CHANNEL}),
-    EventType.QUARANTINE: frozenset(),
-}
 
 
 class _WrongUse(SettingsError):
@@ -257,30 +251,28 @@ on = On()
 def _pattern(place: _Place, pattern: object) -> str:
     if not isinstance(pattern, str):
         raise _WrongUse(f"{place}: on takes patterns of event types, as in @on('message.*'), or @on.failed.")
-    if not Wanted(events=(pattern,)).types():
-        raise _WrongUse(f"{place}: no event is {pattern!r}{_instead(pattern, EventType)}.")
     return str(pattern)
 
 
 def _wanted(place: _Place, events: tuple[str, ...], filters: Mapping[str, object]) -> Wanted:
     """What those patterns and filters say."""
-    types = Wanted(events=events).types()
     given: dict[Filter, tuple[str, ...]] = {}
     for name, value in filters.items():
         if name not in Filter.__members__.values():
-            raise _WrongUse(f"{place}: there is no filter {name!r}{_instead(name, Filter)}.")
-        kind = Filter(name)
-        if not any(kind in ONLY_FILTERS.get(event, Filter) for event in types):
-            raise _WrongUse(f"{place}: {' and '.join(sorted(types))} has no {name} to filter by.")
-        given[kind] = _texts(place, kind, value)
-    return Wanted(
+            raise _WrongUse(f"{place}: there is no filter {name!r}{instead_of(name, Filter)}.")
+        given[Filter(name)] = _texts(place, Filter(name), value)
+    wanted = Wanted(
         events=tuple(map(str, events)),
-        channels=tuple(each.lower() for each in given.get(Filter.CHANNEL, ())),
+        channels=given.get(Filter.CHANNEL, ()),
         networks=given.get(Filter.NETWORK, ()),
         outcomes=given.get(Filter.OUTCOME, ()),
         reasons=given.get(Filter.REASON, ()),
         permanences=given.get(Filter.PERMANENCE, ()),
     )
+    try:
+        return check_wanted(wanted)
+    except ValueError as error:
+        raise _WrongUse(f"{place}: {error}.") from None
 
 
 def _texts(place: _Place, kind: Filter, value: object) -> tuple[str, ...]:
@@ -289,19 +281,7 @@ def _texts(place: _Place, kind: Filter, value: object) -> tuple[str, ...]:
     # An empty list would ask for nothing in particular, which is to say for everything.
     if not texts or len(texts) < len(given):
         raise _WrongUse(f"{place}: {kind} is one text or a list of texts, and never empty.")
-    known = WORDS.get(kind)
-    for each in texts:
-        if known is not None and each not in known:
-            raise _WrongUse(f"{place}: no {kind} is {each!r}{_instead(each, known)}.")
     return tuple(dict.fromkeys(texts))
-
-
-def _instead(word: str, known: Iterable[str]) -> str:
-    """What was meant, perhaps; all there are when they are few."""
-    words = sorted(map(str, known))
-    if close := get_close_matches(word, words, n=1):
-        return f": {close[0]!r} is meant, perhaps"
-    return f": there are {', '.join(words)}" if len(words) <= len(EventType) else ": see docs/reasons.md"
 
 
 def _check_function(place: _Place, function: object) -> None:

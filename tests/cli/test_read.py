@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from landed.cli.printing import mask
 from landed.cli.read import read_moment
 from landed.domain.numbers import normal_number
 from landed.errors import SettingsError
@@ -159,27 +158,6 @@ def test_tail_prints_what_is_there_and_goes_on(data, arguments, first):
 )
 def test_numbers_are_understood_as_people_type_them(typed, number):
     assert normal_number(typed) == number
-
-
-@pytest.mark.parametrize(
-    ("number", "masked"),
-    [
-        ("447700900001", "4477•••••001"),
-        ("972532208231", "9725•••••231"),
-        ("AcmeInc", "AcmeInc"),
-        ("72404", "72404"),
-        ("4477009", "•••••09"),
-        ("+44 7700 900001", "+44 77•• •••001"),
-        ("tel:+447700900001", "tel:+4477•••••001"),
-        ("447700900001 ", "4477•••••001 "),
-        ("+44_7700_900001", "+44_77••_•••001"),
-        ("4477\u200b00900001", "4477\u200b•••••001"),
-        ("Call 447700900001, code 123456", "Call 4477•••••001, code 123456"),
-        (None, None),
-    ],
-)
-def test_numbers_are_masked_in_the_middle(number, masked):
-    assert mask(number) == masked
 
 
 def test_moments_are_understood_as_people_type_them():

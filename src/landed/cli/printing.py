@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Literal, Self, TextIO
 import msgspec
 
 from landed.domain.moments import moment
+from landed.domain.numbers import BULLET, masked
 from landed.domain.reasons import reason_for, reason_of, says_something
 from landed.domain.receipt import Outcome, Receipt
 from landed.domain.views import InboundView, ReceiptView
@@ -46,14 +47,8 @@ WAITING_LINES_MAX = 20_000
 WAITING_BYTES_MAX = 16 * 1024 * 1024
 CLOSE_SECONDS = 1.0
 
-# A run of digits, with what people write between them, that may be a phone number.
-NUMBER = re.compile("\\d(?:[ ()._\\-/\u200b-\u200d\u2060\ufeff]{0,2}\\d){6,}")
 WHOLE_NUMBER = re.compile(r"\+?\d{10,15}")
 PARTY_DIGITS = 7
-LONG_DIGITS = 11
-HEAD_DIGITS = 4
-TAIL_DIGITS = 3
-SHORT_TAIL_DIGITS = 2
 
 # Control characters, and those that turn the direction of text.
 STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -90,18 +85,6 @@ def mode_for(wanted: PrintMode | None, out: TextIO) -> PrintMode:
     return wanted or ("pretty" if out.isatty() else "json")
 
 
-def mask(text: str | None, bullet: str = "•") -> str | None:
-    """A text with the middle of every phone number in it hidden: `4477•••••001`."""
-    return None if text is None else NUMBER.sub(lambda number: _masked(number[0], bullet), text)
-
-
-def _masked(number: str, bullet: str) -> str:
-    digits = [at for at, character in enumerate(number) if character.isdigit()]
-    long = len(digits) >= LONG_DIGITS
-    hidden = set(digits[HEAD_DIGITS:-TAIL_DIGITS] if long else digits[:-SHORT_TAIL_DIGITS])
-    return "".join(bullet if at in hidden else character for at, character in enumerate(number))
-
-
 def encode_line(view: object) -> str:
     """One JSON object, for one line."""
     return msgspec.json.encode(view).decode()
@@ -116,11 +99,11 @@ class Look:
         self._show_numbers = show_numbers
         self.is_wide = "utf" in (out.encoding or "").lower()
         self.arrow = "→" if self.is_wide else "->"
-        self._bullet = "•" if self.is_wide else "*"
+        self._bullet = BULLET if self.is_wide else "*"
 
     def mask(self, text: str | None) -> str | None:
         """A text with its numbers as they may be shown here."""
-        return text if self._show_numbers else mask(text, self._bullet)
+        return text if self._show_numbers or text is None else masked(text, self._bullet)
 
     def number(self, number: str | None) -> str:
         """A party's number or name, for people."""

@@ -149,6 +149,7 @@ SELECT min(
     coalesce((SELECT min(cursor) + 1 FROM subscriber WHERE state IN ('active', 'paused')), 9223372036854775807),
     coalesce((
         SELECT min((SELECT min(event) FROM delivery WHERE subscriber = s.id AND state IN (0, 1))) FROM subscriber AS s
+        WHERE s.state IN ('active', 'paused')
     ), 9223372036854775807)
 );
 

@@ -29,6 +29,7 @@ import msgspec
 
 from landed.domain.events import EventType, InboundData, MessageData, QuarantineData, ReasonView
 from landed.domain.networks import network_of
+from landed.domain.numbers import masked
 from landed.errors import SettingsError
 from landed.settings import EventSettings
 from landed.worker.letters import ANSWER_CHARACTERS_MAX, Answer, Letter
@@ -80,14 +81,6 @@ TITLES: Mapping[EventType, str] = {
 RANKS: Mapping[EventType, int] = {event: rank for rank, event in enumerate(WORDS)}
 TROUBLE = frozenset({EventType.FAILED, EventType.UNCONFIRMED})
 
-# A run of digits, with what people write between them, that may be a phone number; the command line masks alike.
-NUMBER = re.compile("\\d(?:[ ()._\\-/\u200b-\u200d\u2060\ufeff]{0,2}\\d){6,}")
-BULLET = "•"
-LONG_DIGITS = 11
-HEAD_DIGITS = 4
-TAIL_DIGITS = 3
-SHORT_TAIL_DIGITS = 2
-
 HIDDEN = "•••"
 BETWEEN_SECRETS = re.compile(r"[/:@?&=#,;+|\s]+")
 # A shorter secret is hidden where it stands alone, and not in the middle of words.
@@ -106,17 +99,6 @@ class _Line(msgspec.Struct, frozen=True):
 
     text: str
     shows: int = 0
-
-
-def masked(text: str) -> str:
-    """A text with the middle of every phone number in it hidden: `4477•••••001`."""
-    return NUMBER.sub(lambda number: _masked(number[0]), text)
-
-
-def _masked(number: str) -> str:
-    digits = [at for at, character in enumerate(number) if character.isdigit()]
-    hidden = set(digits[HEAD_DIGITS:-TAIL_DIGITS] if len(digits) >= LONG_DIGITS else digits[:-SHORT_TAIL_DIGITS])
-    return "".join(BULLET if at in hidden else character for at, character in enumerate(number))
 
 
 def _field(text: str | None) -> str:
