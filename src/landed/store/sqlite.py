@@ -115,6 +115,18 @@ DIMENSIONS: Mapping[str, str] = {
 }
 
 
+@contextmanager
+def transaction(db: apsw.Connection, path: Path) -> Iterator[None]:
+    """All that is done within is written to the store at that path, or nothing. StoreUnable: nothing."""
+    try:
+        with writing(db):
+            yield
+    except apsw.Error as error:
+        if is_unable(error):
+            raise StoreUnable(f"The store {path} cannot be written now: {error}.") from error
+        raise
+
+
 class SqliteStore:
     """The writing side: for the fold alone."""
 
@@ -132,13 +144,8 @@ class SqliteStore:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All that is done within is written at once or not at all. StoreUnable: not at all."""
-        try:
-            with writing(self._db):
-                yield
-        except apsw.Error as error:
-            if is_unable(error):
-                raise StoreUnable(f"The store {self.path} cannot be written now: {error}.") from error
-            raise
+        with transaction(self._db, self.path):
+            yield
 
     def progress(self, epoch: str) -> Progress:
         """How far this journal has been folded; FoldStopped when the store belongs to another one."""

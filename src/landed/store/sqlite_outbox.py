@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import apsw
 import msgspec
 
 from landed.domain.events import (
@@ -30,8 +29,8 @@ from landed.domain.events import (
 from landed.domain.lifecycle import Message
 from landed.domain.moments import microseconds, moment
 from landed.domain.views import InboundView
-from landed.errors import SettingsError, StoreUnable
-from landed.sqlite import Synchronous, is_unable, open_file, open_to_read, writing
+from landed.errors import SettingsError
+from landed.sqlite import Synchronous, open_file, open_to_read
 from landed.store import Kept
 from landed.store.outbox import (
     Ask,
@@ -60,7 +59,7 @@ from landed.store.rows import (
     key_of,
     message_of_row,
 )
-from landed.store.sqlite import APPLICATION_ID, migrations, queries
+from landed.store.sqlite import APPLICATION_ID, migrations, queries, transaction
 
 EVENT_TYPES: Mapping[int, EventType] = {number: event for event, number in EVENT_NUMBERS.items()}
 # Of new events so many are looked at in one step for one subscriber, wanted or not: the fold waits for that long.
@@ -117,7 +116,7 @@ class SqliteOutbox:
 
         The one that is kept, with its row.
         """
-        with self._writing():
+        with transaction(self._db, self.path):
             if any(each.name == subscriber.name for each in self.subscribers()):
                 raise SettingsError(f"There is a subscriber {subscriber.name!r} already: give another name.")
             cursor = self.newest()
@@ -130,18 +129,18 @@ class SqliteOutbox:
 
     def change(self, subscriber: Subscriber) -> None:
         """Keep what is new of one; its cursor stays."""
-        with self._writing():
+        with transaction(self._db, self.path):
             self._db.execute(self._sql["change_subscriber"], _subscriber_values(subscriber))
 
     def remove(self, row: int) -> None:
         """Forget one, with all that waits for it."""
-        with self._writing():
+        with transaction(self._db, self.path):
             for name in ("forget_attempts", "forget_deliveries", "forget_subscriber"):
                 self._db.execute(self._sql[name], {"row": row})
 
     def stop(self, row: int, reason: str) -> None:
         """Serve one no more, as it asked for."""
-        with self._writing():
+        with transaction(self._db, self.path):
             self._db.execute(self._sql["stop_subscriber"], {"row": row, "reason": reason})
 
     # What the dispatch does.
@@ -153,7 +152,7 @@ class SqliteOutbox:
 
     def begin(self) -> None:
         """Let everything wait again that was on its way when the last dispatch ended."""
-        with self._writing():
+        with transaction(self._db, self.path):
             self._db.execute(self._sql["begin"])
 
     def step(self, notes: Collection[Note], asks: Iterable[Ask], now_us: int) -> list[Taken]:
@@ -161,7 +160,7 @@ class SqliteOutbox:
         asks = self._worth_it(asks, now_us, any_notes=bool(notes))
         if not notes and not asks:
             return []
-        with self._writing():
+        with transaction(self._db, self.path):
             self._note(notes)
             return [taken for ask in asks for taken in self._take(ask, now_us)]
 
@@ -381,7 +380,7 @@ class SqliteOutbox:
 
     def say_quarantine(self, subject: str, data: QuarantineData, at_us: int) -> None:
         """Say that the quarantine grows; the same subject is said once."""
-        with self._writing():
+        with transaction(self._db, self.path):
             key = key_of(event_id("", subject, EventType.QUARANTINE))
             wanted = {"generations": _array(self._generations()), "key": key}
             if self._db.execute(self._sql["events_by_key"], wanted).get is not None:
@@ -434,7 +433,7 @@ class SqliteOutbox:
         while found := self.deliveries(sought, limit=REPLAYED_A_TIME, after=place):
             place = found[-1][0]
             pairs = msgspec.json.encode([pair for pair, _ in found]).decode()
-            with self._writing():
+            with transaction(self._db, self.path):
                 self._db.execute(self._sql["replay"], {"pairs": pairs})
                 count = self._db.changes()
             yield count
@@ -453,7 +452,7 @@ class SqliteOutbox:
         """
         if not self._retirable(before_us):
             return 0
-        with self._writing():
+        with transaction(self._db, self.path):
             # Asked again: meanwhile somebody may have replayed some.
             seqs = self._retirable(before_us)
             for name in ("retire_attempts", "retire_deliveries", "retire_events"):
@@ -476,16 +475,6 @@ class SqliteOutbox:
         finally:
             if begins and self._db.in_transaction:
                 self._db.execute("COMMIT")
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            with writing(self._db):
-                yield
-        except apsw.Error as error:
-            if is_unable(error):
-                raise StoreUnable(f"The store {self.path} cannot be written now: {error}.") from error
-            raise
 
 
 def _subscriber_values(subscriber: Subscriber) -> dict[str, str | int]:
