@@ -24,7 +24,7 @@ import msgspec
 from landed.domain.lifecycle import RANKS, Fact, Message, Source, greatest
 from landed.domain.meanings import REASONS, Kind
 from landed.domain.reasons import reason_of
-from landed.domain.receipt import Outcome, Status
+from landed.domain.receipt import OUTCOMES, Outcome, Status
 from landed.domain.views import InboundView, MessageView, ReceiptView
 
 
@@ -64,6 +64,9 @@ CALLED_FOR: Mapping[Status, frozenset[EventType]] = {
     Status.DELIVERED: frozenset({EventType.ACCEPTED, EventType.DELIVERED}),
     Status.READ: frozenset({EventType.ACCEPTED, EventType.DELIVERED, EventType.READ}),
 }
+CALLED_FOR_IN_CONFLICT: Mapping[Status, frozenset[EventType]] = {
+    status: called | {EventType.CONFLICT} for status, called in CALLED_FOR.items()
+}
 ENDS: Mapping[EventType, Outcome] = {
     EventType.DELIVERED: Outcome.DELIVERED,
     EventType.READ: Outcome.DELIVERED,
@@ -86,11 +89,9 @@ def called_for(facts: Collection[Fact]) -> frozenset[EventType]:
     if not facts:
         return NOTHING
     top = greatest(facts)
-    called = CALLED_FOR[top.receipt.status]
     outcomes = {fact.receipt.outcome for fact in facts}
-    if {Outcome.DELIVERED, Outcome.FAILED} <= outcomes or _overturns(top, facts):
-        called |= {EventType.CONFLICT}
-    return called
+    is_conflict = {Outcome.DELIVERED, Outcome.FAILED} <= outcomes or _overturns(top, facts)
+    return CALLED_FOR_IN_CONFLICT[top.receipt.status] if is_conflict else CALLED_FOR[top.receipt.status]
 
 
 def _overturns(top: Fact, facts: Iterable[Fact]) -> bool:
@@ -107,12 +108,12 @@ def _overturns(top: Fact, facts: Iterable[Fact]) -> bool:
 
 def cause_of(event: EventType, facts: Collection[Fact]) -> Fact:
     """The receipt that an event comes from: the greatest of its outcome; of a conflict the one that came last."""
-    heard = [fact for fact in facts if fact.source is Source.WEBHOOK] or list(facts)
     if event is EventType.CONFLICT:
-        ends = [fact for fact in heard if fact.receipt.outcome is not Outcome.PENDING]
-        return max(ends or heard, key=lambda fact: (fact.received_at, fact.key))
+        ends = [fact for fact in facts if fact.receipt.outcome is not Outcome.PENDING]
+        return max(ends, key=lambda fact: (fact.received_at, fact.key))
     outcome = ENDS.get(event)
-    return greatest([fact for fact in heard if fact.receipt.outcome is outcome] or heard)
+    same = [fact for fact in facts if OUTCOMES[fact.receipt.status] is outcome]
+    return same[0] if len(same) == 1 else greatest(same or facts)
 
 
 def event_id(account: str, subject: str, event: EventType) -> bytes:

@@ -17,7 +17,15 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from landed.domain.events import CALLED_FOR, MESSAGE_TYPES, EventType, called_for, cause_of, event_id
+from landed.domain.events import (
+    CALLED_FOR,
+    CALLED_FOR_IN_CONFLICT,
+    MESSAGE_TYPES,
+    EventType,
+    called_for,
+    cause_of,
+    event_id,
+)
 from landed.domain.lifecycle import Fact, Message, Source, greater_copy, inbound_key, message_of, receipt_key
 from landed.domain.moments import microseconds, moment
 from landed.domain.receipt import Api, Inbound, Part, Receipt, Status
@@ -163,7 +171,8 @@ class _Batch:
                 joined = _joined(message, known)
                 self._changes.messages.append((known.row, joined))
                 self._count(self._moved[message], cell_of(joined))
-                self._say(store, message, known)
+                if self._says:
+                    self._say(store, message, known, joined)
         self._changes.inbound = list(self._inbound.values())
         self._changes.sendings = list(self._sendings.values())
         return self._changes
@@ -265,19 +274,23 @@ class _Batch:
         """Note, before it changes, where the message is counted, and what it called for."""
         if message not in self._moved:
             self._moved[message] = _cell(message, known) if known.facts else None
-            facts = [kept.fact for kept in known.facts.values()]
-            self._called[message] = called_for(facts)
-            if not all(fact.receipt.verified for fact in facts):
-                self._doubted.add(message)
+            if self._says:
+                facts = [kept.fact for kept in known.facts.values()]
+                self._called[message] = called_for(facts)
+                if False in [fact.receipt.verified for fact in facts]:
+                    self._doubted.add(message)
 
-    def _say(self, store: Store, message: MessageKey, known: Known) -> None:
+    def _say(self, store: Store, message: MessageKey, known: Known, joined: Message) -> None:
         """Say what the message calls for now and did not before."""
         facts = [kept.fact for kept in known.facts.values()]
-        called = called_for(facts) - self._called[message] if self._says else frozenset()
+        trusts = {fact.receipt.verified for fact in facts}
+        # As `called_for` does, from what is joined already, where no trust overturns anything.
+        table = CALLED_FOR_IN_CONFLICT if joined.conflict else CALLED_FOR
+        called = (table[joined.status] if len(trusts) == 1 else called_for(facts)) - self._called[message]
         if not called:
             return
         # A state comes back only where trust took it away before: what it calls for has been said then.
-        if message in self._doubted and any(fact.receipt.verified for fact in facts):
+        if message in self._doubted and True in trusts:
             ids = {event_id(*message, event): event for event in called}
             called -= {ids[said] for said in store.said(ids)}
         for event in MESSAGE_TYPES:
