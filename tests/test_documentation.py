@@ -74,6 +74,14 @@ def test_every_setting_is_documented_with_its_default_and_meaning(row):
         "wait",
         "track",
         "jwt",
+        "events subscribe",
+        "events list",
+        "events dead",
+        "events show",
+        "events replay",
+        "events listen",
+        "events try",
+        "handlers",
     ],
 )
 def test_every_command_is_in_the_readme(command):
