@@ -56,6 +56,7 @@ SECRET_PREFIX = "whsec_"  # noqa: S105 - how every secret begins
 SECRET_BYTES = 32
 SECRET_BYTES_MIN, SECRET_BYTES_MAX = 24, 64
 SIGNERS_MAX = 1_024
+URLS_MAX = 1_024
 
 CONNECTIONS_MAX = 512
 # Shorter than servers keep one, so that they seldom close it while we write: gunicorn does after 2 s, others after 5.
@@ -115,6 +116,7 @@ class Webhook:
             Phase.WHOLE: settings.whole_seconds_max,
         }
         self._signer = lru_cache(SIGNERS_MAX)(_signer_of)
+        self._url = lru_cache(URLS_MAX)(partial(_url_of, settings))
         self._session: aiohttp.ClientSession | None = None
 
     async def carry(self, address: str, secrets: Sequence[str], letters: Sequence[Letter]) -> Answer:
@@ -136,8 +138,7 @@ class Webhook:
 
     async def _carry(self, address: str, secrets: Sequence[str], letter: Letter) -> Answer:
         try:
-            target = read_url(address, plain_http=self._settings.plain_http, allowed=self._settings.networks)
-            return await self._post(URL(target.url, encoded=True), self._headers(secrets, letter), letter.body)
+            return await self._post(self._url(address), self._headers(secrets, letter), letter.body)
         except Exception as error:  # noqa: BLE001 - whatever a server can bring about is an answer, and no fault of ours
             return Answer(taken=False, said=_said_of(error))
 
@@ -268,6 +269,12 @@ def wait_of(header: str, now: datetime) -> float | None:
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
     return min(max(seconds, 0.0), WAIT_SECONDS_MAX)
+
+
+def _url_of(settings: EventSettings, address: str) -> URL:
+    """The URL of an address; SettingsError when it is none that may be reached."""
+    target = read_url(address, plain_http=settings.plain_http, allowed=settings.networks)
+    return URL(target.url, encoded=True)
 
 
 def _signer_of(secret: str) -> Signer:
