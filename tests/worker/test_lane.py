@@ -233,6 +233,14 @@ def test_who_asks_to_be_left_alone_is():
     assert lane.next(NOON_US + 60 * SECOND_US)[0].kept.seq == 2
 
 
+def test_who_is_gone_gets_nothing_more_of_what_was_taken_for_it():
+    lane = lane_of(*map(taken, range(3)))
+    notes = lane.done(lane.next(NOON_US), Answer(taken=False, said="410", is_gone=True), NOON_US)
+    assert [(note.event, note.said) for note in notes] == [(0, "410"), (1, ""), (2, "")]
+    assert lane.next(NOON_US) == []
+    assert lane.ask(10 * NOON_US) is None
+
+
 def test_people_are_told_together_and_not_again_before_a_while():
     lane = lane_of(concurrency=1, together_max=1_000, every_seconds=300)
     put(lane, *map(taken, range(7)))

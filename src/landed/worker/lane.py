@@ -39,6 +39,7 @@ OPEN_FIRST_SECONDS = 5.0
 OPEN_LAST_SECONDS = 300.0
 BUFFERED_MAX = 256
 SECOND_US = 1_000_000
+NEVER_US = 2**63 - 1
 
 
 class Manner(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,8 +141,8 @@ class Lane:
         self._failed_in_that = self._failed_in_that or is_early
         self._heed(several, answer, now_us)
         notes = [self._note(taken, answer, now_us) for taken in several]
-        # What is older waits in the outbox now, and nothing but probes goes out.
-        return notes + self.give_back() if self.is_open else notes
+        # What is older waits in the outbox now, and nothing but probes goes out, or nothing at all.
+        return notes + self.give_back() if self.is_open or answer.is_gone else notes
 
     def give_back(self) -> list[Note]:
         """Let what did not go out yet wait again, as it did."""
@@ -158,6 +159,8 @@ class Lane:
             self.failures, self._opened = 0.0, 0
             self._failed_in_that = self._probes = False
             return
+        if answer.is_gone:
+            self._rests_until_us = NEVER_US
         self._failing_since_us = self._failing_since_us if self.failures else now_us
         self.failures += _weight(several, answer)
         wait_seconds = answer.wait_seconds or 0.0
