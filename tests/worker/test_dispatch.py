@@ -118,7 +118,8 @@ def test_one_that_never_comes_back_has_its_oldest_events_dead_after_the_schedule
     assert backlog.dead + backlog.waiting + backlog.unseen == 40
     first = road.outbox.deliveries(Sought(), limit=1)[0][1]
     assert first.attempts == 8
-    assert [each.number for each in road.outbox.attempts(first.event)] == list(range(1, 9))
+    # Tries before its time have the number of the attempt before them.
+    assert sorted({each.number for each in road.outbox.attempts(first.event)}) == list(range(1, 9))
 
 
 def test_events_that_are_never_taken_hold_up_no_others(road):
