@@ -1,8 +1,8 @@
 """The gate inside an application of one's own: under Flask, Django, FastAPI, any WSGI or ASGI server.
 
 The verdicts, the answers and the journal are the gate's. Several processes may append, each through a
-connection of its own that is opened at its first receipt, while one `landed serve --role worker` folds.
-`landed.track` puts the sending side's word into the same journal.
+connection of its own that is opened at its first receipt, while one folds: the `worker` of one of these processes, or
+`landed serve --role worker`. `landed.track` puts the sending side's word into the same journal.
 
 The server around it reads the request, so HTTP's own rules and its timeouts are that server's. What is
 ours is the raw query and the raw body, never a form that a framework has read: signatures cover bytes.
@@ -19,8 +19,9 @@ import threading
 import time
 import weakref
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 import structlog
 
-from landed.errors import JournalBroken, SurroundingsError
+from landed.errors import JournalBroken, LandedError, SettingsError, SurroundingsError
 from landed.gate.answers import ADVICE, RETRY_AFTER_SECONDS
 from landed.gate.http import ADVICE_ON_REFUSED, COMMIT_BYTES_MAX, HEALTH_PATH, RECORD_BYTES
 from landed.gate.judge import ANSWERS, METHODS, Judge, Keep, Verdict, keyring_of, normal
@@ -54,6 +55,9 @@ READ_BYTES_MAX = 64 * 1024
 LENGTH_DIGITS_MAX = 18
 REFUSED_LINE_SECONDS = 1.0
 
+FORK_SECONDS_MAX = 10.0
+
+ADVICE_ON_WORKER = "answered 503 until that is mended, and this process starts again"
 ADVICE_ON_BODY = "something in the application took the body before landed: let it leave landed's paths alone"
 
 Secrets = str | Iterable[str] | Mapping[str, str | Iterable[str]]
@@ -78,8 +82,15 @@ log = structlog.wrap_logger(
 class Startable(Protocol):
     """What is started in each process that serves."""
 
+    @property
+    def data(self) -> Path:
+        """The directory on which it works."""
+
     def start(self) -> None:
-        """Work from now on; called again and again, from any thread."""
+        """Work from now on; called again and again, from any thread. A LandedError says why it never can."""
+
+    def stop(self) -> None:
+        """End soon."""
 
 
 class Webhooks:
@@ -87,11 +98,13 @@ class Webhooks:
 
     Settings come as everywhere, from `landed.toml` and the environment; `data` names another data
     directory, `secrets` the signature secrets as for `landed.parse`, `prefix` what stands before
-    `/webhooks`. A `worker`, such as `landed.Worker()`, is started in each process that serves, with its first webhook.
+    `/webhooks`. A `worker`, such as `landed.Worker()`, is started in each process that serves, with its first webhook
+    or with `lifespan`; one that cannot be started, since handlers are wrong, lets everything be answered 503.
     Raises SettingsError; whatever the machine says no to is answered 503, and tried again.
 
     `wsgi` and `asgi` are applications, `blueprint()` is Flask's, `urls()` and `view` are Django's. A path
-    may come whole (`/webhooks/message-status`) or below where it is mounted (`/message-status`).
+    may come whole (`/webhooks/message-status`) or below where it is mounted (`/message-status`). `lifespan` is for
+    FastAPI and Starlette.
 
     Apache's mod_wsgi hides the signatures of the Messages API unless WSGIPassAuthorization is on.
     """
@@ -106,17 +119,24 @@ class Webhooks:
         worker: Startable | None = None,
     ) -> None:
         settings = settings or load(data=data)
-        self._worker = worker
+        self._worker, self._said_of_worker = worker, ""
         keys = keyring_of(settings) if secrets is None else Keyring.of(secrets)
         self._prefix = normal(prefix if prefix is not None else settings.path_prefix or "").rstrip("/")
         self._limits = settings.limits
         self._judge = Judge.of(settings, keys)
         directory = Path(data) if data is not None else settings.data
+        if worker is not None and worker.data.absolute() != directory.absolute():
+            raise SettingsError(
+                f"The webhooks are kept in {directory}, and the worker works on {worker.data}: give both the same data."
+            )
         self._meter = Meter(directory, "mount")
         self._shelf = _Shelf(directory, settings.limits, self._meter)
         self._room = _Room(settings.limits.buffered_bytes_max)
-        forget = weakref.WeakMethod(self._forget)
-        os.register_at_fork(after_in_child=lambda: (of_us := forget()) and of_us())
+        os.register_at_fork(
+            before=_weakly(self._shelf.hold),
+            after_in_parent=_weakly(self._shelf.go_on),
+            after_in_child=_weakly(self._forget),
+        )
         self._refused: Counter[str] = Counter()
         self._refused_said = 0.0
         if not keys.has_secrets:
@@ -178,6 +198,22 @@ class Webhooks:
                 await send({"type": "websocket.close"})
 
         return asgi
+
+    @asynccontextmanager
+    async def lifespan(self, app: object = None) -> AsyncIterator[None]:
+        """From the application's start to its end: `FastAPI(lifespan=webhooks.lifespan)`.
+
+        Frameworks tell a mount of neither, and uvicorn leaves nothing of a process behind that.
+        """
+        del app
+        if self._worker is not None:
+            self._worker.start()
+        try:
+            yield
+        finally:
+            if self._worker is not None:
+                await asyncio.to_thread(self._worker.stop)
+            self.close()
 
     def close(self) -> None:
         """Let go of the journal; it is opened again when something comes."""
@@ -284,14 +320,15 @@ class Webhooks:
         return await asyncio.get_running_loop().run_in_executor(self._shelf.thread, self._shelf.settle, waiting)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.startup" and self._worker is not None:
-                self._worker.start()
-            await send({"type": f"{message['type']}.complete"})
-            if message["type"] == "lifespan.shutdown":
-                self.close()
-                return
+        await receive()
+        try:
+            async with self.lifespan():
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+        except LandedError as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+        else:
+            await send({"type": "lifespan.shutdown.complete"})
 
     # Within: the same for all protocols.
 
@@ -322,9 +359,7 @@ class Webhooks:
 
     def _early(self, asked: _Asked) -> HTTPStatus | None:
         """The answer to a request whose body need not be read."""
-        # Not when this was made: a server that forks would have its first process work, which serves nobody.
-        if self._worker is not None:
-            self._worker.start()
+        self._start_worker()
         limits = self._limits
         if asked.target_bytes > limits.url_bytes_max:
             raise _Refused(HTTPStatus.REQUEST_URI_TOO_LONG)
@@ -339,6 +374,18 @@ class Webhooks:
         if (asked.length or 0) > limits.body_bytes_max:
             raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         raise _Refused(HTTPStatus.METHOD_NOT_ALLOWED if asked.path in ANSWERS else HTTPStatus.NOT_FOUND)
+
+    def _start_worker(self) -> None:
+        # Not when this was made: a server that forks would have its first process work, which serves nobody.
+        try:
+            if self._worker is not None:
+                self._worker.start()
+        except LandedError as error:
+            # To take receipts of which nobody hears would look as if all were well; Vonage tries again.
+            if str(error) != self._said_of_worker:
+                log.critical("worker.not_started", error=str(error), advice=ADVICE_ON_WORKER)
+            self._said_of_worker = str(error)
+            raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE) from error
 
     def _bytes_to_read(self, asked: _Asked) -> int:
         """How much of the body is wanted: of one over the limit no more than is kept."""
@@ -483,8 +530,9 @@ class _Shelf:
     """Where what was judged waits, and the files it is kept in, of this very process.
 
     Whoever comes first commits for all who wait; the others find that it has been done. The files are
-    opened at the first need. SQLite's connections must not be used on both sides of a fork, nor closed
-    on the other one, so a child forgets them, with its parent's locks and ids.
+    opened at the first need. SQLite's connections must not be open across a fork: a child would hold no lock of the
+    files that it opens, and when its parent is gone others take them for nobody's, and what it writes is lost. So they
+    are closed before. Where a commit takes too long for that, the child forgets them, with its parent's locks and ids.
     https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_
     """
 
@@ -521,6 +569,17 @@ class _Shelf:
         with self._committing:
             self._let_go()
 
+    def hold(self) -> None:
+        """Before a fork: let go of the files, and let nobody open them."""
+        self._holds = self._committing.acquire(timeout=FORK_SECONDS_MAX)
+        if self._holds:
+            self._let_go()
+
+    def go_on(self) -> None:
+        """Behind a fork, where it was asked for."""
+        if self._holds:
+            self._committing.release()
+
     def forget(self) -> None:
         """Be as new, in the child of a fork."""
         self._inherited += [*self._files, self.thread]
@@ -532,6 +591,7 @@ class _Shelf:
         self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="landed")
         self._waiting: deque[_Waiting] = deque()
         self._committing = threading.Lock()
+        self._holds = False
         self._keeper = None
         self._is_broken = False
 
@@ -595,6 +655,17 @@ class _Shelf:
         )
         self._files.append(quarantine)
         return Keeper(journal, quarantine, limits, Disk(path, limits), self._meter)
+
+
+def _weakly(method: Callable[[], None]) -> Callable[[], None]:
+    """A function that calls a method for as long as what it belongs to is there."""
+    weak = weakref.WeakMethod(method)
+
+    def call() -> None:
+        if (alive := weak()) is not None:
+            alive()
+
+    return call
 
 
 def _named(name: str) -> str | None:
