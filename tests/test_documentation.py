@@ -40,6 +40,8 @@ def rows(model):
 
 
 def shown(default):
+    if isinstance(default, tuple) and default:
+        return f"`{', '.join(default)}`"
     return "unset" if default in (None, ()) else f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 

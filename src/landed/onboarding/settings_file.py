@@ -12,14 +12,24 @@ from collections.abc import Iterator, Mapping
 from textwrap import wrap
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from landed.errors import SettingsError
-from landed.settings import AccountSettings, Limits, Settings
+from landed.settings import AccountSettings, EventSettings, Limits, Settings, SubscriberSettings
 
 WIDTH = 110
-TABLES = {"limits", "account"}
+# The settings that are tables: what is written above each, and what is in it.
+TABLES: Mapping[str, tuple[tuple[str, str], type[BaseModel]]] = {
+    "account": (("# More accounts, a table for each.", "# [[account]]"), AccountSettings),
+    "subscriber": (("# Who gets events, a table for each.", "# [[subscriber]]"), SubscriberSettings),
+    "events": (("# How events reach those who want them.", "# [events]"), EventSettings),
+    "limits": (
+        ("# What one client of the public port, and all of them together, may use.", "# [limits]"),
+        Limits,
+    ),
+}
 
 
 def text_of_new() -> str:
@@ -77,12 +87,11 @@ def _lines() -> Iterator[str]:
     for name, field in Settings.model_fields.items():
         if name not in TABLES:
             yield from _setting(name, field)
-    yield from ("", "# More accounts, a table for each.", "# [[account]]")
-    for name, field in AccountSettings.model_fields.items():
-        yield from _setting(name, field)
-    yield from ("", "# What one client of the public port, and all of them together, may use.", "# [limits]")
-    for name, field in Limits.model_fields.items():
-        yield from _setting(name, field)
+    for heading, model in TABLES.values():
+        yield ""
+        yield from heading
+        for name, field in model.model_fields.items():
+            yield from _setting(name, field)
 
 
 def _setting(name: str, field: FieldInfo) -> Iterator[str]:
@@ -102,4 +111,6 @@ def _toml(default: Any) -> str:  # noqa: ANN401 - whatever a setting is
         return str(default)
     if default in (None, (), PydanticUndefined):
         return '"…"'
+    if isinstance(default, tuple):
+        return f'"{", ".join(default)}"'
     return f'"{default}"'
