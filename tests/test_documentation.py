@@ -20,6 +20,7 @@ from landed.domain.samples import sample_of
 from landed.gate.judge import ANSWERS
 from landed.onboarding.look import FILES
 from landed.onboarding.outside_findings import CHANGED, FAULTS, HELD, OTHER_SECRETS
+from landed.onboarding.settings_file import TABLES
 from landed.settings import AccountSettings, EventSettings, Limits, Settings, SubscriberSettings
 
 ROOT = Path(__file__).parent.parent
@@ -31,7 +32,7 @@ EVENTS = (ROOT / "docs" / "events.md").read_text()
 def rows(model):
     """The documentation's table rows for a settings model: name, default, meaning and choices."""
     for name, field in model.model_fields.items():
-        if name in ("limits", "account", "events", "subscriber"):
+        if model is Settings and name in TABLES:
             continue
         default = "required" if field.default is PydanticUndefined else shown(field.default)
         choices = re.findall(r"'([\w-]+)'", str(field.annotation)) if "Literal" in str(field.annotation) else []
