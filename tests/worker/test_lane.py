@@ -163,6 +163,29 @@ def test_when_a_probe_arrives_what_failed_meanwhile_is_tried_again_before_anythi
     assert lane.ask(now_us).how is How.USUAL
 
 
+def test_one_that_gets_little_and_was_away_catches_up_as_well():
+    lane = lane_of()
+    fail(lane)
+    later_us = NOON_US + 3_600 * SECOND_US
+    put(lane, taken(2))
+    lane.done(lane.next(later_us), OK, later_us)
+    assert (lane.ask(later_us).how, lane.ask(later_us).since_us) == (How.CATCH_UP, NOON_US)
+    lane.put(lane.ask(later_us), [taken(1, due_us=10 * later_us)])
+    lane.done(lane.next(later_us), NO, later_us)
+    lane.put(lane.ask(later_us), [])
+    put(lane, taken(3))
+    lane.done(lane.next(2 * later_us), OK, 2 * later_us)
+    assert lane.ask(2 * later_us).how is How.USUAL, "it failed in that"
+
+
+def test_a_failure_now_and_then_is_no_absence():
+    lane = lane_of()
+    fail(lane)
+    put(lane, taken(2))
+    lane.done(lane.next(NOON_US + SECOND_US), OK, NOON_US + SECOND_US)
+    assert lane.ask(NOON_US + SECOND_US).how is How.USUAL
+
+
 def test_what_is_never_taken_is_not_caught_up_with_again_and_holds_up_nothing_else():
     lane = lane_of()
     fail(lane, times=FAILURES_TO_OPEN)

@@ -2,12 +2,13 @@
 
 1. Each event is tried at most so often, at the times of `SCHEDULE_SECONDS`, spread a little; then it is dead.
 2. Oldest first: what is due again goes before what is new.
-3. A *breaker* for each: after so many failures on end, of which refusals weigh less, nothing goes out but a *probe* now
-   and then, in turn one that waits and one that is new, since those that wait may be such as it never takes. When one
-   arrives, it *catches up*: what failed since the failures began is tried again, oldest first, before anything new. If
-   it fails again in that, it does not catch up the next time, so that what is never taken holds up nothing else.
-4. A try before an event's own time is no attempt: nothing dies of a subscriber that was away.
-5. Who asks to be left alone is, for as long as asked; who says that it is gone is not served any more.
+3. A *breaker* for each: after so many failures on end, of which refusals weigh less, nothing goes out but a *probe*
+   now and then, in turn one that waits and one that is new, since those that wait may be such as it never takes.
+4. When one arrives after that, or after it failed for a while, it *catches up*: what failed since the failures began
+   is tried again, oldest first, before anything new. If it fails again in that, it does not catch up the next time, so
+   that what is never taken holds up nothing else.
+5. A try before an event's own time is no attempt: nothing dies of a subscriber that was away.
+6. Who asks to be left alone is, for as long as asked; who says that it is gone is not served any more.
 
 What was taken from the outbox and not sent yet lies in a buffer of bounded length; whatever it says, the truth is the
 row: a lane that ends gives back what it has.
@@ -37,6 +38,8 @@ FAILURES_TO_OPEN = 20
 REFUSALS_TO_OPEN = 200
 OPEN_FIRST_SECONDS = 5.0
 OPEN_LAST_SECONDS = 300.0
+# Who gets little fails too seldom to open a breaker, and may have been away all the same.
+AWAY_SECONDS = 60
 BUFFERED_MAX = 256
 SECOND_US = 1_000_000
 NEVER_US = 2**63 - 1
@@ -75,7 +78,6 @@ class Lane:
         # Behind which event it catches up; whether failures on end were of that, so that it does not the next time.
         self._catches_up_after: int | None = None
         self._failed_in_that = False
-        self._may_catch_up = True
         self._has_all = False
 
     @property
@@ -153,9 +155,9 @@ class Lane:
     def _heed(self, several: Sequence[Taken], answer: Answer, now_us: int) -> None:
         """Open or close the breaker, and leave alone who asked for it."""
         if answer.taken:
-            if self.is_open:
-                self._catches_up_after = 0 if self._may_catch_up else None
-                self._may_catch_up = True
+            was_away = self.failures > 0 and now_us - self._failing_since_us >= AWAY_SECONDS * SECOND_US
+            if self.is_open or was_away:
+                self._catches_up_after = None if self._failed_in_that else 0
             self.failures, self._opened = 0.0, 0
             self._failed_in_that = self._probes = False
             return
@@ -167,7 +169,6 @@ class Lane:
         if self.is_open or self.failures >= FAILURES_TO_OPEN:
             # Those that were on their way when it opened say nothing new.
             self._opened = self._opened + 1 if self._probes else max(self._opened, 1)
-            self._may_catch_up = not self._failed_in_that
             self._catches_up_after = None
             open_seconds = min(OPEN_FIRST_SECONDS * 2.0 ** (self._opened - 1), OPEN_LAST_SECONDS)
             wait_seconds = max(wait_seconds, self._spread(open_seconds))
