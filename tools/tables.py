@@ -34,6 +34,7 @@ from landed.simulator.faults import KINDS
 from landed.simulator.networks import NETWORKS, PRICES
 from landed.worker.lane import (
     ATTEMPTS_MAX,
+    AWAY_SECONDS,
     FAILURES_TO_OPEN,
     OPEN_FIRST_SECONDS,
     OPEN_LAST_SECONDS,
@@ -187,8 +188,9 @@ def schedule() -> Iterator[str]:
     yield from paragraph(
         f"After {FAILURES_TO_OPEN} failures on end you are left alone but for a probe, in turn an event that waits and "
         f"a new one: after {span(OPEN_FIRST_SECONDS)}, then after twice as long each time, up to "
-        f"{span(OPEN_LAST_SECONDS)}. When one arrives, all that failed meanwhile is told, oldest first, and then what "
-        "is new. A try before an event's time counts as no attempt, so that nothing dies sooner for that. Who answers "
+        f"{span(OPEN_LAST_SECONDS)}. When one arrives, or any event does after failures for more than "
+        f"{span(AWAY_SECONDS)}, all that failed meanwhile is told, oldest first, and then what is new. A try before an "
+        "event's time counts as no attempt, so that nothing dies sooner for that. Who answers "
         "with an error such as 400 or 500 is there, and the event may be to blame: only "
         f"{REFUSALS_TO_OPEN} such answers on end, each to an event that was not tried before, do the same."
     )
