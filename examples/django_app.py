@@ -1,10 +1,13 @@
-"""A Django application in one file that sends texts, and takes what Vonage says of them.
+"""A Django application in one file that sends texts, takes what Vonage says of them, and notes which failed.
 
-pip install landed django
-VONAGE_SIGNATURE_SECRET=… python django_app.py runserver 8000
-landed serve --role worker    # beside it, in the same directory: says what became of each message
+pip install landed django gunicorn
+VONAGE_SIGNATURE_SECRET=… gunicorn django_app:application --workers 3 --bind :8000 --limit-request-line 8190
+
+Each process takes webhooks, and one of them calls the handler; when that one ends, another goes on. If `landed serve`
+runs in the same directory, it is the one: give it the handler, by `--handlers django_app.py`.
 """
 
+import logging
 import os
 import sys
 
@@ -12,19 +15,25 @@ import httpx
 from django.conf import settings
 from django.core.management import execute_from_command_line
 from django.core.wsgi import get_wsgi_application
+from django.db import connection
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.http import require_POST
+from django.views.decorators.http import require_GET, require_POST
 
 import landed
+from landed.handlers import HandlerEvent
 
 SENDER = "ACME"
+TABLE = "CREATE TABLE IF NOT EXISTS failed_text (order_ref TEXT PRIMARY KEY, why TEXT)"  # in earnest a model of yours
+
+log = logging.getLogger(__name__)
 
 settings.configure(
     ROOT_URLCONF=__name__,
     SECRET_KEY=os.environ.get("DJANGO_SECRET_KEY", "only for this example"),
     ALLOWED_HOSTS=["*"],
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "shop.db"}},
     MIDDLEWARE=["django.middleware.common.CommonMiddleware", "django.middleware.csrf.CsrfViewMiddleware"],
 )
 
@@ -41,6 +50,27 @@ def text_about(request: HttpRequest, order: str) -> JsonResponse:
     return JsonResponse({"message_id": message_id}, status=202)
 
 
+@require_GET
+def about(_: HttpRequest, order: str) -> JsonResponse:
+    """Tell whether the customer has to be told by other means, and why."""
+    with connection.cursor() as cursor:
+        cursor.execute(TABLE)
+        cursor.execute("SELECT why FROM failed_text WHERE order_ref = %s", [order])
+        row = cursor.fetchone()
+    return JsonResponse({"text_failed": row[0] if row else None})
+
+
+@landed.on.failed
+def note_failure(event: HandlerEvent) -> None:
+    """Note it at the order. It can be called twice with one event, and may not mind."""
+    order, why = event.message.client_ref, event.reason.meaning if event.reason else "nobody knows why"
+    with connection.cursor() as cursor:
+        cursor.execute(TABLE)
+        cursor.execute("INSERT OR REPLACE INTO failed_text VALUES (%s, %s)", [order, why])
+    connection.close()  # as Django does behind each request
+    log.warning("the text about order %s did not arrive: %s", order, why)
+
+
 def send(to: str, text: str) -> str:
     """Send a text through Vonage's Messages API; its message id."""
     answer = httpx.post(
@@ -54,8 +84,9 @@ def send(to: str, text: str) -> str:
 
 
 urlpatterns = [
-    *landed.Webhooks().urls(),  # /webhooks/message-status and its sisters
+    *landed.Webhooks(worker=landed.Worker()).urls(),  # /webhooks/message-status and its sisters
     path("orders/<order>/text", text_about),
+    path("orders/<order>", about),
 ]
 application = get_wsgi_application()
 

@@ -3,12 +3,13 @@
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,6 +61,17 @@ COMMANDS = {
     "fastapi-workers": ["-m", "uvicorn", "--log-level=warning", "--workers=2", "fastapi_app:app", "--port={port}"],
     "asgi": ["-m", "uvicorn", "--log-level=warning", "apps:asgi", "--port={port}"],
 }
+GUNICORN = ["-m", "gunicorn", "--workers=3", "-b", "127.0.0.1:{port}"]
+UVICORN = ["-m", "uvicorn", "--log-level=warning", "--port={port}", "--factory"]
+# The same for applications with handlers, whose processes work themselves.
+SHOPS = {
+    "flask-shop": [*GUNICORN, "shops:flask()"],
+    "flask-shop-preloaded": [*GUNICORN, "--preload", "--threads=4", "shops:flask()"],
+    "django-shop": [*GUNICORN, "shops:django()"],
+    "fastapi-shop": [*UVICORN, "shops:fastapi"],
+    "fastapi-shop-workers": [*UVICORN, "--workers=2", "shops:fastapi"],
+    "asgi-shop": [*UVICORN, "shops:asgi"],
+}
 
 
 class Answer(NamedTuple):
@@ -79,7 +91,7 @@ class Mounted:
         with closing(socket.socket()) as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        arguments = [each.format(port=self.port, examples=EXAMPLES) for each in COMMANDS[name]]
+        arguments = [each.format(port=self.port, examples=EXAMPLES) for each in (COMMANDS | SHOPS)[name]]
         with (directory / "log").open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, *arguments],
@@ -91,6 +103,7 @@ class Mounted:
                 | {
                     "HOME": str(directory),
                     "LANDED_DATA": str(self.data),
+                    "TEST_CALLS": str(directory / "calls"),
                     "PYTHONPATH": f"{EXAMPLES}{os.pathsep}{HERE}",
                     "PYTHONWARNINGS": "error",
                 }
@@ -148,8 +161,24 @@ class Mounted:
         with closing(SqliteQuarantine(self.data / QUARANTINE_FILE, only_read=True)) as quarantine:
             return {each.id: each for each in quarantine.read(0, 10_000)}
 
+    def processes(self):
+        """The processes that the server has started and that serve."""
+        listed = subprocess.run(
+            [shutil.which("ps"), "-A", "-ww", "-o", "pid=,ppid=,stat=,args="],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        lines = (line.split(None, 3) for line in listed.stdout.splitlines())
+        return [
+            int(pid)
+            for pid, parent, state, *args in lines
+            if int(parent) == self.process.pid and state[0] != "Z" and "resource_tracker" not in "".join(args)
+        ]
+
     def end(self):
-        os.killpg(self.process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(SECONDS)
 
     def wait(self):
