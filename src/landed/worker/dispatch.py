@@ -270,12 +270,14 @@ def _unknown(taken: Taken, now_us: int) -> Note:
 def _log(lane: Lane, *, was_open: bool, notes: Collection[Note], answer: Answer) -> None:
     """What did not arrive is told; and when a subscriber is left alone, and is back."""
     name = lane.subscriber.name
+    # What an application's own error says may be somebody's number: it is in the outbox, and in no log.
+    about = {"subscriber": name} | ({} if lane.subscriber.kind is Kind.HANDLER else {"said": answer.said})
     if lane.is_open and not was_open:
-        log.warning("subscriber.left_alone", subscriber=name, said=answer.said)
+        log.warning("subscriber.left_alone", **about)
     elif was_open and not lane.is_open:
         log.info("subscriber.back", subscriber=name)
     for note in notes:
         if note.state is DeliveryState.DEAD:
-            log.error("event.dead", subscriber=name, seq=note.event, attempts=note.attempts, said=note.said)
+            log.error("event.dead", seq=note.event, attempts=note.attempts, **about)
         elif note.failed:
-            log.warning("event.failed", subscriber=name, seq=note.event, attempt=note.attempts, said=note.said)
+            log.warning("event.failed", seq=note.event, attempt=note.attempts, **about)
