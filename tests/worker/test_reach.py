@@ -328,7 +328,7 @@ def test_a_url_that_leads_inside_or_is_oddly_spelt_is_refused_in_one_sentence(te
 
 
 def test_plain_http_is_refused_unless_it_is_wanted():
-    with pytest.raises(SettingsError, match="anybody on the way can read"):
+    with pytest.raises(SettingsError, match=r"anybody on the way can read: .*plain_http in \[events\]"):
         read_url("http://hooks.example.com/")
     assert read_url("http://hooks.example.com/", plain_http=True).port == 80
 
@@ -349,6 +349,26 @@ def test_what_is_inside_is_let_through_by_a_network_that_is_allowed(text, allowe
     with pytest.raises(SettingsError, match="may not be reached"):
         read_url(text, allowed=networks("192.168.0.0/16"))
     assert isinstance(read_url(text, allowed=networks(allowed)), Target)
+
+
+@pytest.mark.parametrize(
+    ("text", "advises"),
+    [
+        ("https://10.0.0.1/", True),
+        ("https://127.0.0.1/", True),
+        ("https://localhost/", True),
+        ("https://[fd00::1]/", True),
+        ("https://100.64.0.1/", True),
+        ("https://169.254.169.254/", False),
+        ("https://[fd00:ec2::254]/", False),
+        ("https://0.0.0.0/", False),
+        ("https://[::ffff:10.0.0.1]/", False),
+    ],
+)
+def test_only_of_what_an_operator_may_mean_it_is_said_how_to_allow_it(text, advises):
+    with pytest.raises(SettingsError) as refused:
+        read_url(text)
+    assert str(refused.value).endswith(", unless its network is among networks in [events].") is advises
 
 
 def test_an_address_in_a_url_is_given_as_one():

@@ -75,9 +75,11 @@ def _tell(findings: Sequence[Finding], ledger: Ledger | None, routes: Sequence[R
 
     look = Look(sys.stdout, show_numbers=False)
     for finding in findings:
-        what = look.paint(finding.what, "yellow" if finding.advice else "red")
+        # Some of the words are somebody else's: the answers of subscribers, the names of handlers.
+        what, why, do = map(look.clean, (finding.what, finding.why, finding.do))
+        what = look.paint(what, "yellow" if finding.advice else "red")
         typer.echo(f"{what} {look.paint(f'[{finding.name}]', 'dim')}")
-        typer.echo(f"  why  {finding.why}\n  do   {finding.do}\n")
+        typer.echo(f"  why  {why}\n  do   {do}\n")
     for route in routes:
         whose = {True: "here", False: "not here", None: "public_url would tell whether that is here"}[route.is_ours]
         typer.echo(f"Receipts of {route.sent_by} go to {route.url} ({whose}).")

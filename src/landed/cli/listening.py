@@ -73,7 +73,7 @@ def listen(  # noqa: PLR0913 - one argument an option
     text = new_secret() if secret is None else check_secret(secret)
     if forward_to is not None:
         _check_near(forward_to, settings)
-        typer.echo(f"Events go to {forward_to}, signed with {text}", err=True)
+        typer.echo(f"Events go to {forward_to}, signed with {_told_secret(secret, text)}", err=True)
     look = None if json else Look(sys.stdout, show_numbers=show_numbers)
     with suppress(KeyboardInterrupt):
         asyncio.run(_listen(settings, wanted, look, forward_to, text))
@@ -99,12 +99,14 @@ def try_event(
 
     if (to is None) == (subscriber is None):
         raise SettingsError("Say where to: either --to URL or --subscriber NAME.")
+    if secret is not None and to is None:
+        raise SettingsError("--secret goes with --to: a subscriber is signed with its own.")
     settings = _settings(data)
     letter = _sample(event)
     if to is not None:
         _check_near(to, settings)
         text = new_secret() if secret is None else check_secret(secret)
-        typer.echo(f"{letter.type} goes to {to}, signed with {text}")
+        typer.echo(f"{letter.type} goes to {to}, signed with {_told_secret(secret, text)}")
         answer = asyncio.run(_sent(_near_webhook(settings.events), to, [text], letter))
     else:
         answer = asyncio.run(_tried(settings, str(subscriber), letter))
@@ -118,9 +120,8 @@ async def _listen(settings: Settings, wanted: Wanted, look: Look | None, forward
 
     types = wanted.types()
     async with _closing(_near_webhook(settings.events)) as webhook:
-        outbox = await _opened(settings)
+        outbox, seq = await _opened(settings)
         try:
-            seq = outbox.newest()
             while True:
                 newest, found = outbox.newest(), outbox.events_after(seq, types, A_TIME)
                 # What is of other types behind it need not be looked at again.
@@ -136,17 +137,19 @@ async def _listen(settings: Settings, wanted: Wanted, look: Look | None, forward
             outbox.close()
 
 
-async def _opened(settings: Settings) -> SqliteOutbox:
-    """The outbox, as soon as there is one."""
+async def _opened(settings: Settings) -> tuple[SqliteOutbox, int]:
+    """The outbox, as soon as there is one, and behind which event all are new."""
     from landed.store.sqlite import FILE  # noqa: PLC0415
     from landed.store.sqlite_outbox import SqliteOutbox  # noqa: PLC0415
 
     path = settings.data / FILE
-    if not path.exists():
+    was_there = path.exists()
+    if not was_there:
         typer.echo(f"Nothing is in {settings.data} yet: waiting for `landed serve`.", err=True)
     while not path.exists():  # noqa: ASYNC110 - another process makes it
         await asyncio.sleep(LOOK_SECONDS)
-    return SqliteOutbox(path, only_read=True)
+    outbox = SqliteOutbox(path, only_read=True)
+    return outbox, outbox.newest() if was_there else 0
 
 
 def _tell(kept: KeptEvent, letter: Letter, answer: Answer | None, look: Look | None) -> None:
@@ -235,9 +238,16 @@ def _near_webhook(settings: EventSettings) -> Carrier:
     return Webhook(_near(settings))
 
 
+def _told_secret(given: str | None, text: str) -> str:
+    """A secret that nobody knows yet; one that was given is on the terminal often enough."""
+    return text if given is None else "the secret that was given"
+
+
 def _check_near(address: str, settings: Settings) -> None:
     from landed.worker.reach import read_url  # noqa: PLC0415
 
+    if "://" not in address:
+        raise SettingsError(f"{address} begins with no scheme: write http://{address.lstrip('/')}")
     read_url(address, plain_http=True, allowed=_near(settings.events).networks)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Annotated
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -16,15 +18,22 @@ from landed.errors import SettingsError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from landed.cli.printing import Look
     from landed.domain.events import Wanted
     from landed.settings import Settings
-    from landed.store.outbox import Backlog, Subscriber
+    from landed.store.outbox import Backlog, Delivery, Subscriber
     from landed.store.sqlite_outbox import SqliteOutbox
 
 SECOND_US = 1_000_000
 KEEP = "24h"
-# How much of an address is shown: the rest may be a password or a token.
 ADDRESS_CHARACTERS_MAX = 48
+# A part of a path that may be all that keeps others out, as services give them: long, with a digit in it.
+TOKEN = re.compile(r"(?<=/)(?=[^/]*[0-9])[^/]{20,}")
+# Of what waits for one so much is looked at, to tell what came of its last try.
+LOOKED_AT = 100
+# Handlers have it in their names, and nobody else may.
+HANDLER_MARK = ":"
+NEVER = datetime.min.replace(tzinfo=UTC)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Its name in `landed events list`.")]
 Events = Annotated[
@@ -37,6 +46,14 @@ Reasons = Annotated[list[str] | None, typer.Option("--reason", help="Only those 
 Permanences = Annotated[
     list[str] | None, typer.Option("--permanence", help="Only those with such a reason: permanent, temporary, …")
 ]
+
+
+class _Standing(NamedTuple):
+    """How it stands with one; `failed` is what was tried last, of what waits."""
+
+    subscriber: Subscriber
+    backlog: Backlog
+    failed: Delivery | None
 
 
 def subscribe(  # noqa: PLR0913 - one argument an option
@@ -72,24 +89,30 @@ def subscribe(  # noqa: PLR0913 - one argument an option
     if secret is not None and kind not in SIGNED:
         raise SettingsError("--secret is for webhooks: nothing else is signed by one.")
     text = None if kind not in SIGNED else new_secret() if secret is None else check_secret(secret)
+    wanted, since_us = read_wanted(events, channels, networks, outcomes, reasons, permanences), _since_us(since)
+    # At its next start landed would refuse a second one of that name.
+    in_file = {each.name for each in settings.subscriber}
+    if name is not None and check_name(name) in in_file:
+        raise SettingsError(f"landed.toml names a subscriber {name!r}: give this one another name.")
     with writing(settings) as outbox:
-        taken = {each.name for each in outbox.subscribers()}
+        others = outbox.subscribers()
+        taken = {each.name for each in others} | in_file
         subscriber = Subscriber(
-            name=name_for(address, taken) if name is None else check_name(name),
+            name=name or name_for(address, taken),
             kind=kind,
             address=address,
-            wanted=read_wanted(events, channels, networks, outcomes, reasons, permanences),
+            wanted=wanted,
             secrets=() if text is None else (SecretKept(text),),
             created_us=_now_us(),
         )
-        outbox.add(subscriber, since_us=_since_us(since))
+        outbox.add(subscriber, since_us=since_us)
     if json:
-        typer.echo(encode_line(_view(subscriber, None) | {"secret": text}))
+        typer.echo(encode_line(_view(subscriber) | {"secret": text}))
         return
-    typer.echo(f"{subscriber.name} gets {', '.join(subscriber.wanted.events)} from now on.")
-    if text is not None:
-        typer.echo(f"  secret      {text}")
-        typer.echo(f"  try it      landed events try delivered --subscriber {subscriber.name}")
+    _tell_new(subscriber, since, text)
+    for same in (each.name for each in others if each.address == address):
+        typer.echo(f"  beware      {same} has the same address: what both want goes there twice")
+    say_if_idle(settings)
 
 
 def list_subscribers(*, data: Data = None, json: Json = False) -> None:
@@ -101,19 +124,20 @@ def list_subscribers(*, data: Data = None, json: Json = False) -> None:
     """
     from landed.cli.printing import encode_line  # noqa: PLC0415
 
-    with reading(_settings(data)) as outbox:
-        subscribers = outbox.subscribers() if outbox is not None else []
-        backlogs = outbox.backlogs() if outbox is not None else {}
+    settings = _settings(data)
+    with reading(settings) as outbox:
+        found = [] if outbox is None else _standings(outbox)
     if json:
-        for each in subscribers:
-            typer.echo(encode_line(_view(each, backlogs.get(each.row))))
-    elif subscribers:
-        _print_table(subscribers, [backlogs[each.row] for each in subscribers])
-        for each in subscribers:
-            if each.reason:
-                typer.echo(f"{each.name} is {each.state}: {each.reason}. Go on with: landed events resume {each.name}")
+        for each in found:
+            typer.echo(encode_line(_view(each.subscriber) | _view_of_standing(each)))
+    elif found:
+        _print_table(found)
+        for each in found:
+            for note in _notes(each):
+                typer.echo(note)
+        say_if_idle(settings)
     else:
-        typer.echo("Nobody gets events: landed events subscribe URL.")
+        typer.echo("Nobody gets events yet. Begin with: landed events subscribe URL")
 
 
 def pause(name: Name, *, data: Data = None) -> None:
@@ -126,7 +150,7 @@ def pause(name: Name, *, data: Data = None) -> None:
     from landed.store.outbox import SubscriberState  # noqa: PLC0415
 
     _set_state(name, SubscriberState.PAUSED, data)
-    typer.echo(f"{name} is paused: go on with landed events resume {name}.")
+    typer.echo(f"{name} is paused, and what happens waits for it. Go on with: landed events resume {name}")
 
 
 def resume(name: Name, *, data: Data = None) -> None:
@@ -136,8 +160,9 @@ def resume(name: Name, *, data: Data = None) -> None:
     """
     from landed.store.outbox import SubscriberState  # noqa: PLC0415
 
-    _set_state(name, SubscriberState.ACTIVE, data)
+    settings = _set_state(name, SubscriberState.ACTIVE, data)
     typer.echo(f"{name} gets what waited, oldest first, and what happens from now on.")
+    say_if_idle(settings)
 
 
 def rotate(
@@ -161,24 +186,31 @@ def rotate(
     from landed.worker.webhook import check_secret, new_secret  # noqa: PLC0415
 
     text = new_secret() if secret is None else check_secret(secret)
-    until_us = _now_us() + round(seconds_of(keep) * SECOND_US)
-    with writing(_settings(data)) as outbox:
-        subscriber = find(outbox, name)
+    now_us = _now_us()
+    until_us = now_us + round(seconds_of(keep) * SECOND_US)
+    with changing(_settings(data), name) as (outbox, subscriber):
         if subscriber.kind not in SIGNED:
             raise SettingsError(f"{name} is no webhook, so nothing is signed for it.")
         if subscriber.origin is Origin.SETTINGS:
-            raise SettingsError(f"The secrets of {name} stand in landed.toml: write the new one before the old one.")
+            raise SettingsError(
+                f"The secrets of {name} stand in landed.toml: write the new one there before the old one, and restart "
+                "landed."
+            )
+        if subscriber.secrets_at(now_us)[:1] == [text]:
+            raise SettingsError(f"{name} is signed with that secret already: give another one, or none.")
         old = [
-            secret if secret.until_us is not None and secret.until_us <= until_us else SecretKept(secret.text, until_us)
-            for secret in subscriber.secrets
-            if secret.text != text and (secret.until_us is None or secret.until_us > _now_us())
+            SecretKept(each.text, until_us if each.until_us is None else min(until_us, each.until_us))
+            for each in subscriber.secrets
+            if each.text != text
         ]
-        outbox.change(replace(subscriber, secrets=(SecretKept(text), *old)))
+        kept = tuple(each for each in old if (each.until_us or 0) > now_us)
+        outbox.change(replace(subscriber, secrets=(SecretKept(text), *kept)))
     if json:
         typer.echo(encode_line({"name": name, "secret": text}))
-    else:
-        typer.echo(f"{name} is signed with the new secret now, and with the old one, too, for {keep}.")
-        typer.echo(f"  secret      {text}")
+        return
+    beside = f", and with the old one, too, for {keep}" if kept else " alone"
+    typer.echo(f"{name} is signed with the new secret{beside}.")
+    typer.echo(f"  secret      {text}")
 
 
 def remove(name: Name, *, yes: Yes = False, data: Data = None) -> None:
@@ -188,11 +220,12 @@ def remove(name: Name, *, yes: Yes = False, data: Data = None) -> None:
     """
     from landed.store.outbox import Origin, SubscriberState  # noqa: PLC0415
 
-    with writing(_settings(data)) as outbox:
-        subscriber = find(outbox, name)
+    with changing(_settings(data), name) as (outbox, subscriber):
         if subscriber.origin is not Origin.COMMAND and subscriber.state is not SubscriberState.ABSENT:
             place = "landed.toml" if subscriber.origin is Origin.SETTINGS else "the application's handlers"
-            raise SettingsError(f"{name} stands in {place}: take it out there, and restart landed.")
+            raise SettingsError(
+                f"{name} stands in {place}: take it out there, restart landed, and then remove it with all that waits."
+            )
         backlog = outbox.backlogs()[subscriber.row]
         ask(f"Forget {name}, with {backlog.waiting:,} that wait and {backlog.dead:,} that are dead?", yes=yes)
         outbox.remove(subscriber.row)
@@ -225,7 +258,9 @@ def read_wanted(  # noqa: PLR0913, PLR0917 - one argument a filter
         return check_wanted(wanted)
     except ValueError as error:
         sentence = str(error)
-        raise SettingsError(f"{sentence[:1].upper()}{sentence[1:]}.") from error
+        # A type of event stays as it is written.
+        begins = sentence[:1].upper() if sentence.partition(" ")[0].isalpha() else sentence[:1]
+        raise SettingsError(f"{begins}{sentence[1:]}.") from error
 
 
 def find(outbox: SqliteOutbox | None, name: str) -> Subscriber:
@@ -248,6 +283,15 @@ def writing(settings: Settings) -> Iterator[SqliteOutbox]:
 
 
 @contextmanager
+def changing(settings: Settings, name: str) -> Iterator[tuple[SqliteOutbox, Subscriber]]:
+    """The outbox to change a subscriber in, and that one; SettingsError, and no file is made, where there is none."""
+    with reading(settings) as outbox:
+        find(outbox, name)
+    with writing(settings) as outbox:
+        yield outbox, find(outbox, name)
+
+
+@contextmanager
 def reading(settings: Settings) -> Iterator[SqliteOutbox | None]:
     """The outbox to read in, None where there is none."""
     from landed.store.sqlite import FILE  # noqa: PLC0415
@@ -261,7 +305,7 @@ def reading(settings: Settings) -> Iterator[SqliteOutbox | None]:
 
 
 def shown_address(subscriber: Subscriber) -> str:
-    """An address without what may be secret in it: for webhooks host and path, else the scheme and the host."""
+    """An address without what may be secret in it: a user, a query, a token; of Apprise's the scheme alone."""
     from urllib.parse import urlsplit  # noqa: PLC0415
 
     from landed.store.outbox import Kind  # noqa: PLC0415
@@ -271,20 +315,66 @@ def shown_address(subscriber: Subscriber) -> str:
     if subscriber.kind is Kind.PEOPLE:
         return subscriber.address.partition(":")[0] + "://…"
     parts = urlsplit(subscriber.address)
-    text = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" + ("?…" if parts.query else "")
-    return text if len(text) <= ADDRESS_CHARACTERS_MAX else text[: ADDRESS_CHARACTERS_MAX - 1] + "…"
+    path = TOKEN.sub("…", parts.path) if subscriber.kind is Kind.WEBHOOK else parts.path
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{path}" + ("?…" if parts.query else "")
 
 
-def _set_state(name: str, state: str, data: Path | None) -> None:
+def filters_of(wanted: Wanted) -> Iterator[str]:
+    """What somebody filters by, beside the types."""
+    import msgspec  # noqa: PLC0415
+
+    for name, words in msgspec.to_builtins(wanted).items():
+        if name != "events":
+            yield f"{name} {', '.join(words)}"
+
+
+def told(name: str, said: str, look: Look) -> str:
+    """What came of an attempt at a subscriber. A handler's own words may have numbers of phones in them."""
+    return look.clean((look.mask(said) or "") if HANDLER_MARK in name else said)
+
+
+def say_if_idle(settings: Settings) -> None:
+    """Say so where nobody brings events now."""
+    from landed.work import worker_runs  # noqa: PLC0415
+
+    if not worker_runs(settings.data):
+        typer.echo(f"No worker runs on {settings.data}, so nothing is sent now. Start one with: landed serve")
+
+
+def _set_state(name: str, state: str, data: Path | None) -> Settings:
     from msgspec.structs import replace  # noqa: PLC0415
 
     from landed.store.outbox import SubscriberState  # noqa: PLC0415
 
-    with writing(_settings(data)) as outbox:
-        subscriber = find(outbox, name)
+    settings = _settings(data)
+    with changing(settings, name) as (outbox, subscriber):
         if subscriber.state is SubscriberState.ABSENT:
-            raise SettingsError(f"{name} is named no more by the {subscriber.origin}: put it back there.")
-        outbox.change(replace(subscriber, state=SubscriberState(state), reason=""))
+            raise SettingsError(_absent(subscriber))
+        # Why it was stopped is worth knowing until it goes on.
+        reason = subscriber.reason if state == SubscriberState.PAUSED else ""
+        outbox.change(replace(subscriber, state=SubscriberState(state), reason=reason))
+    return settings
+
+
+def _absent(subscriber: Subscriber) -> str:
+    from landed.store.outbox import Origin  # noqa: PLC0415
+
+    name, is_settings = subscriber.name, subscriber.origin is Origin.SETTINGS
+    why = "landed.toml names it no more" if is_settings else "no handler has that name any more"
+    return f"{name} is absent, since {why}: put it back there, or forget it with landed events remove {name}."
+
+
+def _tell_new(subscriber: Subscriber, since: str | None, secret: str | None) -> None:
+    from landed.domain.events import ONLY_BY_NAME  # noqa: PLC0415
+
+    but = f"all events but {', '.join(sorted(ONLY_BY_NAME))}"
+    events = but if subscriber.wanted.events == ("*",) else ", ".join(subscriber.wanted.events)
+    begins = "from now on" if since is None else f"beginning with those since {since}"
+    only = "; ".join(filters_of(subscriber.wanted))
+    typer.echo(f"{subscriber.name} gets {events} {begins}{f', only {only}' if only else ''}.")
+    if secret is not None:
+        typer.echo(f"  secret      {secret}")
+    typer.echo(f"  try it      landed events try delivered --subscriber {subscriber.name}")
 
 
 def _settings(data: Path | None) -> Settings:
@@ -298,8 +388,6 @@ def _now_us() -> int:
 
 
 def _since_us(since: str | None) -> int | None:
-    from datetime import UTC, datetime  # noqa: PLC0415
-
     from landed.cli.read import read_moment  # noqa: PLC0415
     from landed.domain.moments import microseconds  # noqa: PLC0415
 
@@ -307,10 +395,46 @@ def _since_us(since: str | None) -> int | None:
     return None if moment is None else microseconds(moment)
 
 
-def _view(subscriber: Subscriber, backlog: Backlog | None) -> dict[str, object]:
+def _standings(outbox: SqliteOutbox) -> list[_Standing]:
+    from landed.store.outbox import Backlog, DeliveryState, Sought  # noqa: PLC0415
+
+    backlogs, standings = outbox.backlogs(), []
+    for each in outbox.subscribers():
+        backlog = backlogs.get(each.row, Backlog())
+        sought = Sought(states=(DeliveryState.WAITING,), subscriber=each.name)
+        waiting = outbox.deliveries(sought, limit=LOOKED_AT) if backlog.waiting else []
+        tried = [delivery for _, delivery in waiting if delivery.said and delivery.at is not None]
+        standings.append(_Standing(each, backlog, max(tried, key=lambda delivery: delivery.at or NEVER, default=None)))
+    return standings
+
+
+def _notes(standing: _Standing) -> Iterator[str]:
+    """What a person should know of one, and what to do about it."""
+    from landed.cli.printing import Look, clock  # noqa: PLC0415
+    from landed.domain.moments import moment  # noqa: PLC0415
+    from landed.store.outbox import SubscriberState  # noqa: PLC0415
+
+    each, failed = standing.subscriber, standing.failed
+    if each.state is SubscriberState.ABSENT:
+        yield _absent(each)
+    elif each.state is not SubscriberState.ACTIVE:
+        why = f": {each.reason}" if each.reason else ""
+        yield f"{each.name} is {each.state}{why}. Go on with: landed events resume {each.name}"
+    if failed is not None:
+        said = told(each.name, failed.said, Look(sys.stdout, show_numbers=False))
+        yield f"{each.name} did not take what was tried at {clock(failed.at)}: {said}. It is tried again."
+    if standing.backlog.dead:
+        yield f"{each.name} did not get what is dead. Look at it with: landed events dead --subscriber {each.name}"
+    now_us = _now_us()
+    ends_us = [secret.until_us for secret in each.secrets if secret.until_us is not None and secret.until_us > now_us]
+    if ends_us:
+        yield f"{each.name} is signed with its old secret, too, until {clock(moment(max(ends_us)))}."
+
+
+def _view(subscriber: Subscriber) -> dict[str, object]:
     import msgspec  # noqa: PLC0415
 
-    view: dict[str, object] = {
+    return {
         "name": subscriber.name,
         "kind": subscriber.kind,
         "address": shown_address(subscriber),
@@ -319,18 +443,29 @@ def _view(subscriber: Subscriber, backlog: Backlog | None) -> dict[str, object]:
         "origin": subscriber.origin,
         "wanted": {"events": subscriber.wanted.events} | msgspec.to_builtins(subscriber.wanted),
     }
-    return view if backlog is None else view | msgspec.to_builtins(backlog)
 
 
-def _print_table(subscribers: Sequence[Subscriber], backlogs: Sequence[Backlog]) -> None:
+def _view_of_standing(standing: _Standing) -> dict[str, object]:
+    import msgspec  # noqa: PLC0415
+
+    failed = standing.failed
+    last = {"said": failed and failed.said, "failed_at": failed and failed.at}
+    backlog: dict[str, object] = msgspec.to_builtins(standing.backlog)
+    return backlog | {"secrets": len(standing.subscriber.secrets_at(_now_us()))} | last
+
+
+def _print_table(standings: Sequence[_Standing]) -> None:
     from landed.cli.printing import Column, Look, clock, print_table  # noqa: PLC0415
 
     look = Look(sys.stdout, show_numbers=True)
+    subscribers, backlogs = [each.subscriber for each in standings], [each.backlog for each in standings]
+    addresses = [shown_address(each) for each in subscribers]
     columns = [
         Column(name="name", cells=[look.clean(each.name) for each in subscribers]),
         Column(name="kind", cells=[each.kind for each in subscribers], leaves=4),
-        Column(name="address", cells=[look.clean(shown_address(each)) for each in subscribers], leaves=3),
+        Column(name="address", cells=[look.clean(_shortened(each)) for each in addresses], leaves=3),
         Column(name="events", cells=[", ".join(each.wanted.events) for each in subscribers], leaves=2),
+        Column(name="only", cells=["; ".join(filters_of(each.wanted)) for each in subscribers], leaves=5),
         Column(name="state", cells=[each.state for each in subscribers]),
         Column(name="waiting", cells=[f"{each.waiting:,}" for each in backlogs], is_number=True),
         Column(name="unseen", cells=[f"{each.unseen:,}" for each in backlogs], is_number=True),
@@ -338,3 +473,7 @@ def _print_table(subscribers: Sequence[Subscriber], backlogs: Sequence[Backlog])
         Column(name="oldest open", cells=[clock(each.oldest_at) for each in backlogs], leaves=1),
     ]
     print_table(columns, look, sys.stdout)
+
+
+def _shortened(address: str) -> str:
+    return address if len(address) <= ADDRESS_CHARACTERS_MAX else address[: ADDRESS_CHARACTERS_MAX - 1] + "…"

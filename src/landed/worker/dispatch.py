@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import accumulate
+from math import inf
 from random import random as any_number
 from typing import TypeVar
 
@@ -35,6 +38,9 @@ LEAVE_SECONDS = 1.5
 SECOND_US = 1_000_000
 US_A_DAY = 24 * 60 * 60 * SECOND_US
 
+# From a handler's to the longest that a webhook usually may take.
+ATTEMPT_BOUNDS_SECONDS: Sequence[float] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0)
+
 UNKNOWN = "what it speaks of is not known any more"
 GONE = "it answered that it is gone, and wants no events any more"
 
@@ -46,6 +52,32 @@ _T = TypeVar("_T")
 def clock_us() -> int:
     """The time of this machine, in microseconds since 1970."""
     return time.time_ns() // 1_000
+
+
+class Figures(msgspec.Struct, kw_only=True):
+    """What came of the attempts at one subscriber since this process began: events, and how long attempts took.
+
+    `failed` ones are tried again, `dead` ones are not. `counts` has the attempts up to each bound that are above the one
+    before it, the last one those beyond all bounds.
+    """
+
+    delivered: int = 0
+    failed: int = 0
+    dead: int = 0
+    seconds: float = 0.0
+    counts: list[int] = msgspec.field(default_factory=lambda: [0] * (len(ATTEMPT_BOUNDS_SECONDS) + 1))
+
+    def count(self, notes: Collection[Note], took_seconds: float) -> None:
+        """One attempt more, at one event or several."""
+        self.delivered += sum(note.state is DeliveryState.DELIVERED for note in notes)
+        self.failed += sum(note.failed and note.state is DeliveryState.WAITING for note in notes)
+        self.dead += sum(note.failed and note.state is DeliveryState.DEAD for note in notes)
+        self.seconds += took_seconds
+        self.counts[bisect_left(ATTEMPT_BOUNDS_SECONDS, took_seconds)] += 1
+
+    def upto(self) -> list[tuple[float, int]]:
+        """For each bound how many attempts took no longer; infinity has them all."""
+        return list(zip((*ATTEMPT_BOUNDS_SECONDS, inf), accumulate(self.counts), strict=True))
 
 
 class Round(msgspec.Struct, frozen=True):
@@ -60,12 +92,16 @@ class Desk:
 
     def __init__(self, manners: Mapping[Kind, Manner], random: Callable[[], float] = any_number) -> None:
         self.lanes: dict[int, Lane] = {}
+        # By name; the same mapping for as long as this lives, so that others may look into it.
+        self.figures: dict[str, Figures] = {}
         self._manners = manners
         self._random = random
         self._notes: list[Note] = []
 
     def meet(self, subscribers: Collection[Subscriber]) -> None:
         """Serve those of them that are active, and nobody else."""
+        for name in self.figures.keys() - {each.name for each in subscribers}:
+            del self.figures[name]
         known = {each.row: each for each in subscribers if each.state is SubscriberState.ACTIVE}
         for row in self.lanes.keys() - known.keys():
             # What is on its way comes back to it, and only then it ends.
@@ -100,6 +136,7 @@ class Desk:
         was_open = lane.is_open
         notes = lane.done(several, answer, now_us)
         self._notes += notes
+        self.figures.setdefault(lane.subscriber.name, Figures()).count(notes, answer.took_seconds)
         _log(lane, was_open=was_open, notes=notes, answer=answer)
 
     def leave(self) -> Round:
@@ -136,6 +173,11 @@ class Dispatch:
         self._leaves = asyncio.Event()
         self._met = self._retired = float("-inf")
         self._waits = False
+
+    @property
+    def figures(self) -> Mapping[str, Figures]:
+        """What came of the attempts at each subscriber, by its name; it goes on."""
+        return self._desk.figures
 
     def leave(self) -> None:
         """End soon: nothing new goes out."""

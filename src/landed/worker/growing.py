@@ -23,6 +23,9 @@ def say_growing(
     `held` requests are there; `reasons_since` counts, by reason, those that came after a moment in microseconds.
     """
     last_us, _ = outbox.newest_of(EventType.QUARANTINE)
+    if last_us > now_us:
+        # The clock was wrong when that was said, and must not keep us silent until it is that late.
+        last_us = 0
     if now_us - last_us < HOUR_US:
         return False
     since_us = max(last_us, now_us - HOUR_US)

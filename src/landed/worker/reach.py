@@ -33,6 +33,8 @@ PORT_MAX = 65_535
 PORTS: Mapping[str, int] = {"https": 443, "http": 80}
 
 METADATA = "the metadata of a cloud"
+# What an operator may well mean, and allows by its network; whatever else is refused is hardly ever meant.
+INSIDE = frozenset({"private", "loopback", "unique-local", "shared behind a carrier's NAT"})
 
 # Why, by network; the first that holds an address says it.
 # https://www.iana.org/assignments/iana-ipv4-special-registry
@@ -188,13 +190,16 @@ def read_url(text: str, *, plain_http: bool = False, allowed: Iterable[Network] 
     if scheme not in PORTS:
         raise SettingsError("The URL does not begin with https://, and nothing else is a webhook's.")
     if scheme == "http" and not plain_http:
-        raise SettingsError("The URL begins with http://, which anybody on the way can read: give https://.")
+        raise SettingsError(
+            "The URL begins with http://, which anybody on the way can read: give https://, or allow it by plain_http "
+            "in [events]."
+        )
     host, port = _split_authority(authority)
     address = _address_of(host)
     if address is None:
         _check_name(host, allowed)
     elif why := judge(address, allowed):
-        raise SettingsError(f"The URL leads to {address}, which may not be reached: {why}.")
+        raise SettingsError(f"The URL leads to {address}, which may not be reached: {why}{_allowing(why)}.")
     return Target(
         scheme=scheme,
         host=host if address is None else str(address),
@@ -265,7 +270,12 @@ def _check_name(host: str, allowed: tuple[Network, ...]) -> None:
     if len(host) > NAME_CHARACTERS_MAX or not _NAME.fullmatch(host):
         raise SettingsError("The URL's host is no name: letters, digits and hyphens, with dots between parts.")
     if (host == LOCALHOST or host.endswith(f".{LOCALHOST}")) and not _has_loopback(allowed):
-        raise SettingsError(f"The URL leads to {LOCALHOST}, which may not be reached: loopback.")
+        raise SettingsError(f"The URL leads to {LOCALHOST}, which may not be reached: loopback{_allowing('loopback')}.")
+
+
+def _allowing(why: str) -> str:
+    """What to do about an address inside; to follow why it is refused."""
+    return ", unless its network is among networks in [events]" if why in INSIDE else ""
 
 
 def _has_loopback(allowed: tuple[Network, ...]) -> bool:
