@@ -703,6 +703,7 @@ def test_accepted_is_told_only_to_who_names_it(place):
 
 def test_many_that_are_not_wanted_are_looked_at_a_part_at_a_time(place, monkeypatch):
     monkeypatch.setattr(sqlite_outbox, "LOOKED_AT_MAX", 10)
+    monkeypatch.setattr(sqlite_outbox, "LOOKED_AT_MIN", 1)
     subscriber = place.subscribe(wanted=Wanted(events=("message.failed",)))
     place.deliver(25)
     place.say(("bad", "rejected"))
@@ -927,6 +928,7 @@ def test_what_is_retired_is_not_unseen_by_who_is_stopped(place):
 
 def test_what_is_retired_is_not_looked_for(place, monkeypatch):
     monkeypatch.setattr(sqlite_outbox, "LOOKED_AT_MAX", 2)
+    monkeypatch.setattr(sqlite_outbox, "LOOKED_AT_MIN", 1)
     subscriber = place.subscribe(state=SubscriberState.STOPPED)
     place.deliver(9)
     place.outbox.retire(LATER_US)

@@ -256,6 +256,43 @@ def test_who_asks_to_be_left_alone_is():
     assert lane.next(NOON_US + 60 * SECOND_US)[0].kept.seq == 2
 
 
+def test_what_was_not_tried_waits_as_it_did_and_says_nothing_of_the_subscriber():
+    lane = lane_of(taken(1, attempts=3, due_us=7), taken(2))
+    untried = Answer(taken=False, said="no connection was free", is_untried=True)
+    notes = lane.done(lane.next(NOON_US), untried, NOON_US)
+    assert [(note.event, note.attempts, note.next_us, note.said) for note in notes] == [(1, 3, 7, ""), (2, 0, 0, "")]
+    assert lane.failures == 0
+    assert lane.ask(NOON_US) is None
+    assert lane.ask(NOON_US + 2 * SECOND_US) is not None
+
+
+def test_a_clock_that_was_ahead_for_a_moment_does_not_silence_it():
+    lane = lane_of(concurrency=1, together_max=10, every_seconds=300)
+    ahead_us = NOON_US + 48 * 3_600 * SECOND_US
+    lane.ask(ahead_us)
+    put(lane, taken(1))
+    put(lane)
+    lane.done(lane.next(ahead_us), OK, ahead_us)
+    assert lane.ask(NOON_US) is None
+    assert lane.ask(NOON_US + 300 * SECOND_US) is not None
+
+
+@pytest.mark.parametrize("count", [5_001, 9_999, 10_000, 30_000])
+def test_people_are_told_however_much_there_is(count):
+    lane = Lane(WANTS, Manner(concurrency=1, together_max=10_000, every_seconds=300), lambda: 0.0)
+    told, left, now_us = 0, count, NOON_US
+    while told < count:
+        if ask := lane.ask(now_us):
+            some = min(2_000, left, ask.count)
+            lane.put(ask, [taken(left - number) for number in range(some)])
+            left -= some
+        if several := lane.next(now_us):
+            told += len(lane.done(several, OK, now_us))
+        now_us += SECOND_US
+        assert now_us < NOON_US + 3_600 * SECOND_US
+    assert told == count
+
+
 def test_who_is_gone_gets_nothing_more_of_what_was_taken_for_it():
     lane = lane_of(*map(taken, range(3)))
     notes = lane.done(lane.next(NOON_US), Answer(taken=False, said="410", is_gone=True), NOON_US)

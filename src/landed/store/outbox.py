@@ -211,6 +211,15 @@ class Outbox(Protocol):
     def step(self, notes: Collection[Note], asks: Iterable[Ask], now_us: int) -> list[Taken]:
         """Write what became of what was taken, and take more; at once, or not at all."""
 
+    def worth(self, asks: Iterable[Ask], now_us: int) -> list[Ask]:
+        """Those of the asks for which there may be something."""
+
+    def newest_at_us(self) -> int:
+        """When the newest event happened; 0 before the first."""
+
+    def wake(self, beyond_us: int) -> None:
+        """Let what waits for a moment beyond that wait no more."""
+
     def stop(self, subscriber: int, reason: str) -> None:
         """Serve a subscriber no more, as it asked for."""
 

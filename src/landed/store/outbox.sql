@@ -143,6 +143,13 @@ WHERE delivery.subscriber = pair.value ->> 0 AND delivery.event = pair.value ->>
 SELECT s.name, a.number, a.at_us, a.said, a.took_us
 FROM attempt AS a JOIN subscriber AS s ON s.id = a.subscriber WHERE a.event = :event ORDER BY a.at_us;
 
+-- name: newest_at
+SELECT at_us FROM event ORDER BY seq DESC LIMIT 1;
+
+-- name: wake
+UPDATE delivery SET next_us = 0
+WHERE subscriber IN (SELECT id FROM subscriber) AND state = 0 AND next_us > :beyond_us;
+
 -- name: retirable
 SELECT min(
     coalesce((SELECT max(seq) FROM event), 0),

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import apsw
 import msgspec
 
 from landed.domain.events import (
@@ -29,8 +30,8 @@ from landed.domain.events import (
 from landed.domain.lifecycle import Message
 from landed.domain.moments import microseconds, moment
 from landed.domain.views import InboundView
-from landed.errors import SettingsError
-from landed.sqlite import Synchronous, open_file, open_to_read
+from landed.errors import SettingsError, StoreUnable
+from landed.sqlite import Synchronous, is_unable, open_file, open_to_read
 from landed.store import Kept
 from landed.store.outbox import (
     Ask,
@@ -62,8 +63,11 @@ from landed.store.rows import (
 from landed.store.sqlite import APPLICATION_ID, migrations, queries, transaction
 
 EVENT_TYPES: Mapping[int, EventType] = {number: event for event, number in EVENT_NUMBERS.items()}
-# Of new events so many are looked at in one step for one subscriber, wanted or not: the fold waits for that long.
+# Of new events so many are looked at in one step for all subscribers together, wanted or not, and so many at least for
+# each of them: the fold waits meanwhile.
 LOOKED_AT_MAX = 2_000
+LOOKED_AT_MIN = 100
+ROWS_A_TIME_MIN = 64
 RETIRED_A_TIME = 1_000
 REPLAYED_A_TIME = 500
 EVENT_FIELDS = 8
@@ -109,7 +113,8 @@ class SqliteOutbox:
 
     def subscribers(self) -> list[Subscriber]:
         """All there are, in the order in which they came."""
-        return [_subscriber_of(row) for row in self._db.execute(self._sql["subscribers"])]
+        with self._reading():
+            return [_subscriber_of(row) for row in self._db.execute(self._sql["subscribers"])]
 
     def add(self, subscriber: Subscriber, *, since_us: int | None = None) -> Subscriber:
         """Keep a new one, from the next event on, or from those since a moment; SettingsError when its name is taken.
@@ -157,20 +162,22 @@ class SqliteOutbox:
 
     def step(self, notes: Collection[Note], asks: Iterable[Ask], now_us: int) -> list[Taken]:
         """Write what became of what was taken, and take more; at once, or not at all."""
-        asks = self._worth_it(asks, now_us, any_notes=bool(notes))
+        asks = self.worth(asks, now_us)
         if not notes and not asks:
             return []
+        looked_at_max = max(LOOKED_AT_MAX // max(len(asks), 1), LOOKED_AT_MIN)
         with transaction(self._db, self.path):
             self._note(notes)
-            return [taken for ask in asks for taken in self._take(ask, now_us)]
+            return [taken for ask in asks for taken in self._take(ask, now_us, looked_at_max)]
 
-    def _worth_it(self, asks: Iterable[Ask], now_us: int, *, any_notes: bool) -> list[Ask]:
+    def worth(self, asks: Iterable[Ask], now_us: int) -> list[Ask]:
         """Those of the asks for which there may be something, so that nothing is written when nothing is to be done."""
         asks = list(asks)
-        if any_notes or not asks:
-            return asks
-        newest = self.newest()
-        standing = {row: rest for row, *rest in self._db.execute(self._sql["standing"], {"now_us": now_us})}
+        if not asks:
+            return []
+        with self._reading():
+            newest = self.newest()
+            standing = {row: rest for row, *rest in self._db.execute(self._sql["standing"], {"now_us": now_us})}
         worth = []
         for ask in asks:
             cursor, is_due, waits = standing.get(ask.subscriber.row, (newest, False, False))
@@ -195,12 +202,14 @@ class SqliteOutbox:
             self._db.execute(self._sql["note_attempts"], {"attempts": msgspec.json.encode(failed).decode()})
         self._db.execute(self._sql["note"], {"notes": msgspec.json.encode(rows).decode()})
 
-    def _take(self, ask: Ask, now_us: int) -> list[Taken]:
+    def _take(self, ask: Ask, now_us: int, looked_at_max: int) -> list[Taken]:
         row = ask.subscriber.row
         cursor: int | None = self._db.execute(self._sql["cursor"], {"subscriber": row}).get
         if cursor is None:
             return []
-        new = self._take_new(ask.subscriber, cursor, ask.count) if ask.how is How.PROBE_NEW else []
+        new: list[Taken] = []
+        if ask.how is How.PROBE_NEW:
+            new = self._take_new(ask.subscriber, cursor, ask.count, looked_at_max)
         due = {} if new else self._due(ask, now_us)
         if due:
             self._db.execute(self._sql["take"], {"subscriber": row, "events": _array(due)})
@@ -215,7 +224,7 @@ class SqliteOutbox:
             for kept in self.events(due)
         ]
         if ask.how in (How.USUAL, How.PROBE):
-            new = self._take_new(ask.subscriber, cursor, ask.count - len(due))
+            new = self._take_new(ask.subscriber, cursor, ask.count - len(due), looked_at_max)
         return taken + new
 
     def _due(self, ask: Ask, now_us: int) -> dict[int, list[int]]:
@@ -231,18 +240,19 @@ class SqliteOutbox:
     def _rows(self, name: str, wanted: Mapping[str, int]) -> dict[int, list[int]]:
         return {event: rest for event, *rest in self._db.execute(self._sql[name], wanted)}
 
-    def _take_new(self, subscriber: Subscriber, cursor: int, count: int) -> list[Taken]:
+    def _take_new(self, subscriber: Subscriber, cursor: int, count: int, looked_at_max: int) -> list[Taken]:
         """New events for one, and its cursor behind all that were looked at."""
         if count <= 0:
             return []
-        upto = min(self.newest(), cursor + LOOKED_AT_MAX)
+        upto = min(self.newest(), cursor + looked_at_max)
         types = _array(EVENT_NUMBERS[event] for event in subscriber.wanted.types())
         events: dict[int, KeptEvent] = {}
         behind = cursor
         while behind < upto and len(events) < count:
-            wanted = {"cursor": behind, "upto": upto, "types": types, "count": count}
+            rows_max = max(count, ROWS_A_TIME_MIN)
+            wanted = {"cursor": behind, "upto": upto, "types": types, "count": rows_max}
             rows = list(self._db.execute(self._sql["events_after"], wanted))
-            behind = rows[-1][0] if len(rows) == count else upto
+            behind = rows[-1][0] if len(rows) == rows_max else upto
             several = self._kept(rows, subscriber.wanted)[: count - len(events)]
             events |= {kept.seq: kept for kept in several}
             if len(events) == count:
@@ -445,13 +455,25 @@ class SqliteOutbox:
             for name, number, at_us, said, took_us in self._db.execute(self._sql["attempts"], {"event": seq})
         ]
 
+    def newest_at_us(self) -> int:
+        """When the newest event happened; 0 before the first."""
+        with self._reading():
+            row = self._db.execute(self._sql["newest_at"]).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def wake(self, beyond_us: int) -> None:
+        """Let what waits for a moment beyond that wait no more: it was written while the clock was ahead."""
+        with transaction(self._db, self.path):
+            self._db.execute(self._sql["wake"], {"beyond_us": beyond_us})
+
     def retire(self, before_us: int) -> int:
         """Let go of a bounded number of events that happened before, and of what became of them; how many.
 
         Never of one that somebody has yet to get, nor of the newest.
         """
-        if not self._retirable(before_us):
-            return 0
+        with self._reading():
+            if not self._retirable(before_us):
+                return 0
         with transaction(self._db, self.path):
             # Asked again: meanwhile somebody may have replayed some.
             seqs = self._retirable(before_us)
@@ -466,12 +488,19 @@ class SqliteOutbox:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """One snapshot: a rebuild between two reads would give the rows of the views another meaning."""
+        """One snapshot: a rebuild between two reads would give the rows of the views another meaning.
+
+        StoreUnable when it cannot be read now.
+        """
         begins = not self._db.in_transaction
         if begins:
             self._db.execute("BEGIN DEFERRED")
         try:
             yield
+        except apsw.Error as error:
+            if is_unable(error):
+                raise StoreUnable(f"The store {self.path} cannot be read now: {error}.") from error
+            raise
         finally:
             if begins and self._db.in_transaction:
                 self._db.execute("COMMIT")

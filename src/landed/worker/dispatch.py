@@ -37,6 +37,9 @@ RETIRE_SECONDS = 60.0
 LEAVE_SECONDS = 1.5
 SECOND_US = 1_000_000
 US_A_DAY = 24 * 60 * 60 * SECOND_US
+# Nothing waits for longer than somebody may ask for, spread and all.
+WAIT_US_MAX = 27 * 60 * 60 * SECOND_US
+ASKS_A_STEP = 16
 
 # From a handler's to the longest that a webhook usually may take.
 ATTEMPT_BOUNDS_SECONDS: Sequence[float] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0)
@@ -57,8 +60,8 @@ def clock_us() -> int:
 class Figures(msgspec.Struct, kw_only=True):
     """What came of the attempts at one subscriber since this process began: events, and how long attempts took.
 
-    `failed` ones are tried again, `dead` ones are not. `counts` has the attempts up to each bound that are above the one
-    before it, the last one those beyond all bounds.
+    `failed` ones are tried again, `dead` ones are not. `counts` has the attempts up to each bound, but for those up to
+    the one before it; the last one has those beyond all bounds.
     """
 
     delivered: int = 0
@@ -97,6 +100,7 @@ class Desk:
         self._manners = manners
         self._random = random
         self._notes: list[Note] = []
+        self._stood_back: set[int] = set()
 
     def meet(self, subscribers: Collection[Subscriber]) -> None:
         """Serve those of them that are active, and nobody else."""
@@ -104,10 +108,8 @@ class Desk:
             del self.figures[name]
         known = {each.row: each for each in subscribers if each.state is SubscriberState.ACTIVE}
         for row in self.lanes.keys() - known.keys():
-            # What is on its way comes back to it, and only then it ends.
-            self._notes += self.lanes[row].give_back()
-            if self.lanes[row].is_idle:
-                del self.lanes[row]
+            # What is on its way still comes back to it; who is served again begins anew.
+            self._notes += self.lanes.pop(row).give_back()
         for row, subscriber in known.items():
             if row in self.lanes:
                 self.lanes[row].subscriber = subscriber
@@ -117,11 +119,14 @@ class Desk:
     def round(self, now_us: int) -> Round:
         """What the next step is to do; nothing else may begin one before its `got`."""
         asks = [ask for lane in self.lanes.values() if (ask := lane.ask(now_us)) is not None]
+        # Who had to stand back in the last step comes first.
+        asks.sort(key=lambda ask: ask.subscriber.row not in self._stood_back)
         return Round(notes=tuple(self._notes), asks=asks)
 
-    def got(self, done: Round, several: Collection[Taken], now_us: int) -> None:
-        """That step is done, and these were taken."""
+    def got(self, done: Round, several: Collection[Taken], now_us: int, stood_back: Collection[Ask] = ()) -> None:
+        """That step is done, and these were taken; some asks had to stand back for others."""
         del self._notes[: len(done.notes)]
+        self._stood_back = {ask.subscriber.row for ask in stood_back}
         by_row: dict[int, list[Taken]] = {ask.subscriber.row: [] for ask in done.asks}
         for taken in several:
             if taken.kept.event is None:
@@ -129,7 +134,8 @@ class Desk:
             else:
                 by_row[taken.subscriber].append(taken)
         for ask in done.asks:
-            self.lanes[ask.subscriber.row].put(ask, by_row[ask.subscriber.row])
+            if ask.subscriber.row not in self._stood_back:
+                self.lanes[ask.subscriber.row].put(ask, by_row[ask.subscriber.row])
 
     def done(self, lane: Lane, several: Sequence[Taken], answer: Answer, now_us: int) -> None:
         """An answer came for what went out together."""
@@ -207,18 +213,19 @@ class Dispatch:
                 self._desk.meet(await self._in_thread(outbox.subscribers))
             now_us = self._now_us()
             todo = self._desk.round(now_us)
-            taken = await self._in_thread(lambda: outbox.step(todo.notes, todo.asks, now_us))
-            await self._retire(outbox, now_us)
+            stood_back, taken = await self._in_thread(lambda: _stepped(outbox, todo, now_us))
+            # At once: what was taken is nobody else's.
+            self._desk.got(todo, taken, now_us, stood_back)
+            await self._tidy(outbox, now_us)
         except StoreUnable as error:
             if not self._waits:
                 log.error("dispatch.waits", error=str(error))  # noqa: TRY400 - the sentence says it all
             self._waits = True
             return RETRY_SECONDS
         self._waits = False
-        self._desk.got(todo, taken, now_us)
         for lane in list(self._desk.lanes.values()):
             self._launch(lane, outbox)
-        return BETWEEN_STEPS_SECONDS if taken or todo.notes else IDLE_SECONDS
+        return BETWEEN_STEPS_SECONDS if taken or todo.notes or stood_back else IDLE_SECONDS
 
     def _launch(self, lane: Lane, outbox: Outbox) -> None:
         """Send what may go out of a lane."""
@@ -230,13 +237,13 @@ class Dispatch:
     async def _fly(self, lane: Lane, several: Sequence[Taken], outbox: Outbox) -> None:
         subscriber = lane.subscriber
         began = time.monotonic()
-        secrets = subscriber.secrets_at(self._now_us())
-        letters = [
-            letter
-            for taken in several
-            if (letter := letter_of(taken.kept, attempt=taken.attempts + 1, is_replay=taken.is_replay)) is not None
-        ]
         try:
+            secrets = subscriber.secrets_at(self._now_us())
+            letters = [
+                letter
+                for taken in several
+                if (letter := letter_of(taken.kept, attempt=taken.attempts + 1, is_replay=taken.is_replay)) is not None
+            ]
             answer = await self._carriers[subscriber.kind].carry(subscriber.address, secrets, letters)
         except Exception as error:
             # A mistake of ours in one carrier must not hold up the subscriber's queue for good.
@@ -265,9 +272,12 @@ class Dispatch:
         with suppress(StoreUnable):
             await self._in_thread(lambda: outbox.step(todo.notes, todo.asks, self._now_us()))
 
-    async def _retire(self, outbox: Outbox, now_us: int) -> None:
+    async def _tidy(self, outbox: Outbox, now_us: int) -> None:
+        """Now and then, let go of what is too old; a clock that is ahead for a moment makes nothing old."""
         if time.monotonic() - self._retired > RETIRE_SECONDS:
-            retired = await self._in_thread(lambda: outbox.retire(now_us - self._days * US_A_DAY))
+            await self._in_thread(lambda: outbox.wake(now_us + WAIT_US_MAX))
+            newest_us = await self._in_thread(outbox.newest_at_us)
+            retired = await self._in_thread(lambda: outbox.retire(min(now_us, newest_us) - self._days * US_A_DAY))
             if not retired:
                 self._retired = time.monotonic()
 
@@ -280,6 +290,12 @@ class Dispatch:
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _stepped(outbox: Outbox, todo: Round, now_us: int) -> tuple[list[Ask], list[Taken]]:
+    """One step for a bounded number of subscribers, so that it is short; those that stood back, and what was taken."""
+    worth = outbox.worth(todo.asks, now_us)
+    return worth[ASKS_A_STEP:], outbox.step(todo.notes, worth[:ASKS_A_STEP], now_us)
 
 
 def letter_of(kept: KeptEvent, *, attempt: int = 1, is_replay: bool = False) -> Letter | None:

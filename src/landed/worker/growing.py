@@ -28,7 +28,8 @@ def say_growing(
         last_us = 0
     if now_us - last_us < HOUR_US:
         return False
-    since_us = max(last_us, now_us - HOUR_US)
+    # What came before the first time may be old; later nothing is left out, however long nobody looked.
+    since_us = last_us or now_us - HOUR_US
     reasons = dict(reasons_since(since_us))
     if not reasons:
         return False

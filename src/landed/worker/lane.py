@@ -40,6 +40,7 @@ OPEN_FIRST_SECONDS = 5.0
 OPEN_LAST_SECONDS = 300.0
 # Who gets little fails too seldom to open a breaker, and may have been away all the same.
 AWAY_SECONDS = 60
+UNTRIED_SECONDS = 1.0
 BUFFERED_MAX = 256
 SECOND_US = 1_000_000
 NEVER_US = 2**63 - 1
@@ -68,7 +69,7 @@ class Lane:
         self._random = random
         self._buffer: deque[Taken] = deque()
         self._flying = 0
-        self._rests_until_us = 0
+        self._rests_until_us = self._seen_us = 0
         self._failing_since_us = 0
         # How often the breaker opened on end; the probe under way, and the event that the last one was of.
         self._opened = 0
@@ -92,6 +93,7 @@ class Lane:
 
     def ask(self, now_us: int) -> Ask | None:
         """What it could take from the outbox now."""
+        self._heed_clock(now_us)
         if now_us < self._rests_until_us:
             return None
         if self.is_open:
@@ -99,7 +101,9 @@ class Lane:
             how = How.PROBE_NEW if self._probes_new else How.PROBE
             return Ask(subscriber=self.subscriber, count=1, how=how, after=self._probed) if is_free else None
         room = self._manner.buffered_max - len(self._buffer)
-        if room * 2 < self._manner.buffered_max:
+        # What goes out together is taken until it is full; of the rest, half of the buffer is enough.
+        enough = 1 if self._manner.together_max > 1 else self._manner.buffered_max // 2
+        if room < enough:
             return None
         if self._catches_up_after is None:
             return Ask(subscriber=self.subscriber, count=room)
@@ -139,6 +143,10 @@ class Lane:
     def done(self, several: Sequence[Taken], answer: Answer, now_us: int) -> list[Note]:
         """What is to be written of what went out together."""
         self._flying -= 1
+        if answer.is_untried:
+            self._probes = False
+            self._rests_until_us = max(self._rests_until_us, now_us + round(UNTRIED_SECONDS * SECOND_US))
+            return [_untried(taken) for taken in several] + self.give_back()
         is_early = not self._probes and any(taken.due_us > now_us for taken in several)
         self._failed_in_that = self._failed_in_that or is_early
         self._heed(several, answer, now_us)
@@ -151,6 +159,14 @@ class Lane:
         notes = [_untried(taken) for taken in self._buffer]
         self._buffer.clear()
         return notes
+
+    def _heed_clock(self, now_us: int) -> None:
+        """Rest as long as was meant, though the machine's clock was set back meanwhile."""
+        back_us = self._seen_us - now_us
+        if back_us > SECOND_US:
+            self._rests_until_us = max(self._rests_until_us - back_us, 0)
+            self._failing_since_us = min(self._failing_since_us, now_us)
+        self._seen_us = now_us
 
     def _heed(self, several: Sequence[Taken], answer: Answer, now_us: int) -> None:
         """Open or close the breaker, and leave alone who asked for it."""

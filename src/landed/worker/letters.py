@@ -35,12 +35,14 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What came of an attempt. `said` is for a person: an HTTP status, or what happened, in a few words.
 
     `is_refusal` says that the subscriber is there and did not take this one; else it may be that it takes none now.
+    `is_untried` says that nothing reached it, or that others were to blame: that is no attempt, and soon tried again.
     `is_gone` says that it never wants anything again; `wait_seconds` how long it asked to be left alone.
     """
 
     taken: bool
     said: str
     is_refusal: bool = False
+    is_untried: bool = False
     is_gone: bool = False
     wait_seconds: float | None = None
     took_seconds: float = 0.0
