@@ -32,7 +32,7 @@ from msgspec.structs import replace
 
 from landed import __version__
 from landed.api.app import create_app
-from landed.api.metrics import Buckets, GateFigures
+from landed.api.metrics import RESULTS, Attempts, Buckets, GateFigures
 from landed.api.road import FoldState, RoadWatch
 from landed.asgi import Unsignalled
 from landed.errors import JournalBroken, LandedError, SettingsError, SurroundingsError, Unable
@@ -55,10 +55,11 @@ from landed.settings import FILE as SETTINGS_FILE
 from landed.settings import Settings
 from landed.store import Tally
 from landed.store.sqlite import FILE as STORE_FILE
-from landed.store.sqlite import SqliteStore
+from landed.store.sqlite import SqliteReader, SqliteStore
 from landed.vonage.signing import Keyring
 from landed.work import Work, only_worker, subscribers_of, worker_runs
 from landed.worker.apart import Apart
+from landed.worker.dispatch import Figures
 from landed.worker.fold import Fold, Heard
 from landed.worker.loop import LEDGER_SECONDS, FoldLoop
 
@@ -330,9 +331,16 @@ def record(data: Path, records: Sequence[Record]) -> None:
 def rebuild(data: Path, progress: Callable[[int, int], None]) -> tuple[Tally, int]:
     """Make the views again from the journal, beside the old ones, and put them in place at once.
 
-    What retired records told is carried over as it stands. `progress` is told, after each batch, the
-    position folded and the last one. The ledger, and how many messages were carried over.
+    What retired records told is carried over as it stands. What had been folded says nothing again; the rest is folded
+    behind it as ever, with its events. `progress` is told, after each batch, the position folded and the last one. The
+    ledger, and how many messages were carried over.
     """
+
+    def folded(fold: Fold) -> Tally:
+        while fold.step():
+            progress(fold.progress.position, journal.last_position())
+        return fold.progress.tally
+
     built = data / REBUILD_FILE
     with only_worker(data), closing(SqliteJournal(journal_path(data))) as journal:
         _remove(built)
@@ -341,14 +349,20 @@ def rebuild(data: Path, progress: Callable[[int, int], None]) -> tuple[Tally, in
             SqliteStore(store_path(data)).close()
             with closing(SqliteStore(built)) as fresh:
                 sealed = fresh.carry(store_path(data), journal.epoch, journal.retired())
-                fold = Fold(journal, fresh, sealed=sealed, says=False)
-                while fold.step():
-                    progress(fold.progress.position, journal.last_position())
+                folded(Fold(journal, fresh, sealed=sealed, silent_upto=_folded_upto(data, journal)))
             with closing(SqliteStore(store_path(data))) as store:
                 store.replace_views(built)
+                tally = folded(Fold(journal, store, sealed=sealed))
         finally:
             _remove(built)
-    return fold.progress.tally, sealed.messages
+    return tally, sealed.messages
+
+
+def _folded_upto(data: Path, journal: SqliteJournal) -> int:
+    """Up to where the journal has been folded; all of it where the store cannot tell, which is of another or new."""
+    with closing(SqliteReader(store_path(data))) as reader:
+        progress = reader.progress()
+    return progress.position if progress is not None and progress.epoch == journal.epoch else journal.last_position()
 
 
 def look_around(settings: Settings, now: datetime, told: Told | None = None) -> Seen:
@@ -553,7 +567,12 @@ async def _worker(settings: Settings, listening: socket.socket, parent_fd: int |
     named = [] if calls is None else await calls.start()
     work = Work(settings, heard, failed, calls=calls, named=named)
     work.start()
-    watch = RoadWatch(settings.data, lambda: _fold_state(work.fold), lambda: _gate_figures(settings.data))
+    watch = RoadWatch(
+        settings.data,
+        lambda: _fold_state(work.fold),
+        lambda: _gate_figures(settings.data),
+        lambda: _attempts(work.figures),
+    )
     watching = loop.create_task(_watch_ledger(watch))
     app = create_app(
         watch.health,
@@ -591,6 +610,17 @@ def _fold_state(fold: FoldLoop) -> FoldState:
     return FoldState(
         folding=fold.is_alive, ledger_is_even=fold.ledger_is_even, ledger_checked_at=fold.ledger_checked_at
     )
+
+
+def _attempts(figures: Mapping[str, Figures]) -> Mapping[str, Attempts]:
+    """What the dispatch counted; it goes on counting in another thread meanwhile."""
+    return {
+        name: Attempts(
+            results={result: getattr(each, result) for result in RESULTS},
+            times=Buckets(upto=each.upto(), sum=each.seconds),
+        )
+        for name, each in dict(figures).items()
+    }
 
 
 def _gate_figures(data: Path) -> GateFigures:

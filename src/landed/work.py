@@ -182,6 +182,7 @@ class Work:
         if calls is not None:
             carriers[Kind.HANDLER] = calls
         self._dispatch = Dispatch(lambda: SqliteOutbox(self._store), carriers, manners_of(events), days=events.days)
+        self.figures = self._dispatch.figures
         self.fold = FoldLoop(
             lambda: SqliteJournal(settings.data / JOURNAL_FILE),
             lambda: SqliteStore(self._store),

@@ -14,10 +14,13 @@ import pytest
 import uvicorn
 
 from landed.api.app import create_app
-from landed.api.metrics import Buckets, GateFigures, Health, Road
+from landed.api.metrics import Attempts, Buckets, GateFigures, Health, Road, SubscriberFigures
 from landed.journal.quarantine import Totals
 from landed.store import Tally
+from landed.store.outbox import Backlog, Kind, SubscriberState
 
+# A handler's, of a file whose name is no good, and longer than is convenient.
+ODD_NAME = 'odd "<b>file\\</b>\n\u00e9:arrived.<locals>.' + 100 * "x"
 TIMES = Buckets(upto=((0.001, 3), (0.01, 4), (math.inf, 5)), sum=1.25)
 
 
@@ -43,6 +46,18 @@ def road():
             commits={"journal": TIMES, "quarantine": TIMES},
             answers=TIMES,
             unwritten=1,
+        ),
+        events=900,
+        subscribers=(
+            SubscriberFigures(
+                name="shop",
+                kind=Kind.WEBHOOK,
+                state=SubscriberState.ACTIVE,
+                backlog=Backlog(waiting=12, dead=3, unseen=4_500),
+                oldest_seconds=7_200.4,
+                attempts=Attempts(results={"delivered": 70, "failed": 8, "dead": 3}, times=TIMES),
+            ),
+            SubscriberFigures(name=ODD_NAME, kind=Kind.HANDLER, state=SubscriberState.ABSENT),
         ),
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import apsw
 import pytest
 from msgspec.structs import replace
@@ -34,6 +36,19 @@ def test_the_page_shows_the_ledger_and_what_is_in_quarantine(private):
     assert "2 waiting, the first for 1.5 s" in page
     assert "5 requests that were not trusted" in page
     assert "does not add up" not in page
+
+
+def test_the_page_shows_how_it_stands_with_those_who_get_events(private):
+    page = " ".join(re.sub(r"<[^>]*>", " ", private.get("/").text).split())
+    assert "To State Waiting Unseen Dead Oldest open shop active 12 4,500 3 2:00:00 odd" in page
+    assert "absent 0 0 0 Here" in page
+    assert "&lt;b&gt;file" in page
+
+
+def test_the_page_says_how_to_begin_where_nobody_gets_events(serve, road):
+    alone = replace(road, subscribers=())
+    with serve(lambda: alone.health, lambda: alone) as private:
+        assert "Nobody gets events yet: <code>landed events subscribe URL</code>" in private.get("/").text
 
 
 def test_the_page_says_when_the_ledger_does_not_add_up(serve, road):

@@ -9,11 +9,13 @@ import pytest
 from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
-from landed.api.metrics import METRICS, GateFigures
+from landed.api.metrics import METRICS, RESULTS, GateFigures
 from landed.cli.quarantine import REASONS
 from landed.gate.judge import REPEATED, SPARED
 from landed.gate.meter import HEALTH, STALE, UNJUDGED, UNVERIFIED, VERIFIED
+from landed.store.outbox import Kind, SubscriberState
 
+STATES = ("active", "paused", "stopped", "absent")
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 
 
@@ -26,7 +28,8 @@ def values_of(text):
     }
 
 
-def test_every_figure_of_the_road_is_shown(private):
+def test_every_figure_of_the_road_is_shown(private, road):
+    odd = road.subscribers[1].name
     values = values_of(private.get("/metrics").text)
     assert values == {
         ("landed_gate_requests_total", "200", "verified"): 8,
@@ -60,6 +63,17 @@ def test_every_figure_of_the_road_is_shown(private):
         ("landed_fold_lag_seconds",): 1.5,
         ("landed_messages", "delivered"): 3,
         ("landed_messages", "failed"): 1,
+        ("landed_events_total",): 900,
+        **states("webhook", "shop", "active"),
+        **states("handler", odd, "absent"),
+        **of("webhook", "shop", waiting=12, unseen=4_500, dead=3, oldest_seconds=7_200.4),
+        **of("handler", odd, waiting=0, unseen=0, dead=0, oldest_seconds=0),
+        **attempts("webhook", "shop", delivered=70, failed=8, dead=3),
+        **attempts("handler", odd, delivered=0, failed=0, dead=0),
+        **times("landed_event_attempt_seconds", "webhook", "shop", middle=1),
+        ("landed_event_attempt_seconds_bucket", "handler", "+Inf", odd): 0,
+        ("landed_event_attempt_seconds_count", "handler", odd): 0,
+        ("landed_event_attempt_seconds_sum", "handler", odd): 0,
         ("landed_file_bytes", "journal"): 8_192,
         ("landed_file_bytes", "store"): 4_096,
         ("landed_file_bytes", "quarantine"): 100,
@@ -67,11 +81,26 @@ def test_every_figure_of_the_road_is_shown(private):
     }
 
 
-def times(name, *labels):
+def states(kind, name, state):
+    return {("landed_subscriber_state", kind, each, name): int(each == state) for each in STATES}
+
+
+def of(kind, name, **figures):
+    return {(f"landed_events_{figure}", kind, name): value for figure, value in figures.items()}
+
+
+def attempts(kind, name, **results):
+    return {("landed_event_attempts_total", kind, result, name): count for result, count in results.items()}
+
+
+def times(name, *labels, middle=None):
+    """Labels are in their names' order, and `le` is among them: `middle` of them come before it."""
+    middle = len(labels) if middle is None else middle
+    before, behind = labels[:middle], labels[middle:]
     return {
-        (f"{name}_bucket", *labels, "0.001"): 3,
-        (f"{name}_bucket", *labels, "0.01"): 4,
-        (f"{name}_bucket", *labels, "+Inf"): 5,
+        (f"{name}_bucket", *before, "0.001", *behind): 3,
+        (f"{name}_bucket", *before, "0.01", *behind): 4,
+        (f"{name}_bucket", *before, "+Inf", *behind): 5,
         (f"{name}_count", *labels): 5,
         (f"{name}_sum", *labels): 1.25,
     }
@@ -92,6 +121,11 @@ def test_what_is_not_known_is_left_out_and_not_shown_as_nothing(serve, road):
 )
 def test_every_verdict_is_documented(word):
     assert f"`{word}`" in DOCUMENT.partition("**Verdicts.**")[2]
+
+
+@pytest.mark.parametrize("word", [*Kind, *SubscriberState, *RESULTS])
+def test_every_word_for_a_subscriber_is_documented(word):
+    assert f"`{word}`" in DOCUMENT.partition("**Events.**")[2]
 
 
 @pytest.mark.parametrize("shown", METRICS, ids=lambda shown: shown.name)

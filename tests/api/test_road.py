@@ -11,14 +11,18 @@ from itertools import count
 import apsw
 import pytest
 
-from landed.api.metrics import GateFigures
+from landed.api.metrics import Attempts, GateFigures
 from landed.api.road import PAUSES_PER_COUNT, FoldState, RoadWatch
+from landed.domain.events import EventType
 from landed.errors import SurroundingsError
 from landed.journal.quarantine import SqliteQuarantine, Suspect, Totals
 from landed.journal.record import Ids, RequestRecord, TickRecord, encode
 from landed.journal.sqlite import SqliteJournal
 from landed.store import Tally
+from landed.store.outbox import Kind, Origin, Subscriber, SubscriberState
+from landed.store.rows import EVENT_NUMBERS
 from landed.store.sqlite import SqliteStore
+from landed.store.sqlite_outbox import SqliteOutbox
 from landed.worker.fold import Fold
 
 IDS = Ids()
@@ -53,15 +57,20 @@ def receipt(name, at_us=None):
     return request(json.dumps({"message_uuid": name, "status": "delivered", "channel": "sms"}).encode(), at_us)
 
 
+def subscriber(name, *, kind=Kind.WEBHOOK, **more):
+    return Subscriber(name=name, kind=kind, address="https://shop.example.com/?token=secret", **more)
+
+
 class Place:
     def __init__(self, data):
         self.data = data
         self.state = FoldState(folding=True)
         self.figures = GateFigures()
+        self.attempts = {}
         self.journal = SqliteJournal(data / "journal.db")
         self.store = SqliteStore(data / "store.db")
         self.quarantine = SqliteQuarantine(data / "quarantine.db")
-        self.watch = RoadWatch(data, lambda: self.state, lambda: self.figures)
+        self.watch = RoadWatch(data, lambda: self.state, lambda: self.figures, lambda: self.attempts)
 
     def append(self, *records):
         self.journal.append([encode(record) for record in records])
@@ -70,6 +79,23 @@ class Place:
         fold = Fold(self.journal, self.store)
         while fold.step():
             pass
+
+    def subscribe(self, *subscribers):
+        with closing(SqliteOutbox(self.data / "store.db")) as outbox:
+            return [outbox.add(subscriber) for subscriber in subscribers]
+
+    def happen(self, count, at_us):
+        """So many events at once, one a second, the first at that moment."""
+        self.sql(
+            "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?1) "
+            "INSERT INTO event SELECT n, n >> 16, n, ?2, ?3 + n * 1000000, '', 'hour ' || n, 0, 0, x'', '{}' "
+            "FROM numbers",
+            (count, EVENT_NUMBERS[EventType.QUARANTINE], at_us - SECOND_US),
+        )
+
+    def sql(self, statement, values=()):
+        with closing(apsw.Connection(str(self.data / "store.db"))) as db:
+            db.execute(statement, values)
 
 
 @pytest.fixture
@@ -167,7 +193,7 @@ def test_a_store_that_cannot_be_read_is_an_error_of_ours(place):
 def test_messages_are_counted_for_a_small_part_of_the_time_only(place):
     # Each look at this clock takes a second, so a counting does, too.
     seconds = count(start=1)
-    watch = RoadWatch(place.data, lambda: place.state, lambda: place.figures, clock=lambda: next(seconds))
+    watch = RoadWatch(place.data, lambda: place.state, lambda: place.figures, dict, clock=lambda: next(seconds))
     place.append(receipt("a"))
     place.fold()
     assert watch.look().outcomes == {"delivered": 1}
@@ -176,3 +202,54 @@ def test_messages_are_counted_for_a_small_part_of_the_time_only(place):
     for _ in range(PAUSES_PER_COUNT - 1):
         assert watch.look().outcomes == {"delivered": 1}
     assert watch.look().outcomes == {"delivered": 2}
+
+
+def test_a_road_on_which_nobody_gets_events_has_none(place):
+    place.append(receipt("a"))
+    place.fold()
+    assert (place.watch.look().events, place.watch.look().subscribers) == (1, [])
+
+
+@pytest.mark.parametrize("state", SubscriberState)
+def test_who_gets_events_is_shown_with_what_waits_is_unseen_and_is_dead(place, state):
+    place.subscribe(
+        subscriber("app:arrived", kind=Kind.HANDLER, origin=Origin.HANDLERS), subscriber("shop", state=state)
+    )
+    place.happen(10, now_us() - 3_600 * SECOND_US)
+    place.sql("UPDATE subscriber SET cursor = 9 WHERE name = 'shop'")
+    place.sql(
+        "INSERT INTO delivery SELECT 2, seq, CASE WHEN seq < 5 THEN 3 ELSE seq % 2 END, 1, 0, 0, '', 0 FROM event"
+    )
+    place.sql("DELETE FROM delivery WHERE event = 10")
+    place.attempts = {"shop": Attempts(results={"delivered": 7}), "gone": Attempts()}
+    road = place.watch.look()
+    handler, shop = road.subscribers
+    assert road.events == 10
+    assert (handler.name, handler.kind, handler.state) == ("app:arrived", Kind.HANDLER, SubscriberState.ACTIVE)
+    assert (handler.backlog.waiting, handler.backlog.dead, handler.backlog.unseen) == (0, 0, 10)
+    assert 3_600 <= handler.oldest_seconds < 3_630
+    assert handler.attempts == Attempts()
+    assert (shop.name, shop.kind, shop.state) == ("shop", Kind.WEBHOOK, state)
+    assert (shop.backlog.waiting, shop.backlog.dead, shop.backlog.unseen) == (5, 4, 1)
+    assert 3_596 <= shop.oldest_seconds < 3_626
+    assert shop.attempts.results == {"delivered": 7}
+
+
+@pytest.mark.parametrize("ahead_seconds", [None, 600], ids=["nothing is open", "the clock was set back"])
+def test_no_event_is_younger_than_now(place, ahead_seconds):
+    place.subscribe(subscriber("shop"))
+    if ahead_seconds is not None:
+        place.happen(1, now_us() + ahead_seconds * SECOND_US)
+    assert place.watch.look().subscribers[0].oldest_seconds == 0
+
+
+def test_figures_are_quick_with_a_million_events_waiting(place):
+    place.subscribe(*(subscriber(f"shop-{number}") for number in range(20)))
+    place.happen(1_000_000, now_us())
+    place.sql("INSERT INTO delivery SELECT 1, seq, 3 * (seq % 2), 1, 0, 0, '', 0 FROM event")
+    began = time.perf_counter()
+    road = place.watch.look()
+    took = time.perf_counter() - began
+    assert (road.subscribers[0].backlog.waiting, road.subscribers[0].backlog.dead) == (500_000, 500_000)
+    assert {each.backlog.unseen for each in road.subscribers} == {1_000_000}
+    assert took < 1, "35 ms where it was made"

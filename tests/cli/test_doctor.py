@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from http import HTTPStatus
 
 import pytest
@@ -11,6 +12,8 @@ from landed.gate.meter import UNVERIFIED, Meter
 from landed.journal.record import Ids, TickRecord, encode
 from landed.journal.sqlite import SqliteJournal
 from landed.run import journal_path, store_path
+from landed.store.outbox import Kind, Subscriber
+from landed.store.sqlite_outbox import SqliteOutbox
 from landed.work import LOCK_FILE, only_worker
 
 BEGAN_US = 1_738_584_865_000_000  # where `record` counts its seconds from
@@ -81,6 +84,23 @@ def test_advice_alone_is_no_fault(landed, data, now_us):
     assert [(each["name"], each["advice"]) for each in json.loads(run.stdout)["findings"]] == [("unverified", True)]
     assert told.returncode == 0
     assert told.stdout.endswith("Nothing is wrong in what was looked at. 1 to think about.\n")
+
+
+def test_who_gets_no_events_any_more_is_told_to_people_and_programs(landed, data, now_us):
+    journal = SqliteJournal(journal_path(data))
+    journal.append([encode(TickRecord(id=Ids().next(), at_us=now_us))])
+    journal.close()
+    with closing(SqliteOutbox(store_path(data))) as outbox:
+        shop = outbox.add(Subscriber(name="shop", kind=Kind.WEBHOOK, address="https://shop.example.com/?token=hidden"))
+        outbox.stop(shop.row, "it is \x1b[31mgone")
+    with only_worker(data):
+        run = landed("doctor", "--offline", "--data", data, "--json", VONAGE_SIGNATURE_SECRET="s")
+        told = landed("doctor", "--offline", "--data", data, VONAGE_SIGNATURE_SECRET="s")
+    assert (run.returncode, found(run)) == (1, ["subscriber-stopped"])
+    assert json.loads(run.stdout)["findings"][0].keys() == {"name", "what", "why", "do", "advice"}
+    assert told.returncode == 1
+    assert "shop was stopped: it is \ufffd[31mgone; 0 waiting, 0 unseen. [subscriber-stopped]" in told.stdout
+    assert "hidden" not in run.stdout + told.stdout
 
 
 @pytest.mark.parametrize(

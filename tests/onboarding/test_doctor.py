@@ -11,8 +11,9 @@ from landed.domain.receipt import Api
 from landed.journal.quarantine import Totals
 from landed.onboarding.addresses import Addresses
 from landed.onboarding.doctor import BEHIND_RECORDS_MAX, examine, wrong_settings
-from landed.onboarding.seen import Ledger, Seen, Try, VonageSeen, ledger_of
+from landed.onboarding.seen import Ledger, Seen, SubscriberSeen, Try, VonageSeen, ledger_of
 from landed.store import Tally
+from landed.store.outbox import Backlog, Kind, Origin, SubscriberState
 from landed.vonage.configuration import Webhooks
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -184,3 +185,127 @@ def test_each_fault_beyond_this_machine_is_named(planted, names):
     findings = examine(replace(FAR, **planted))
     assert [finding.name + finding.advice * " (advice)" for finding in findings] == names
     assert all(each.what.strip() and each.why.endswith(".") and each.do.endswith(".") for each in findings)
+
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+# A sound subscriber, in whatever state; and what is wrong only in some of them.
+SHOP = SubscriberSeen(name="shop", backlog=Backlog(waiting=2, unseen=5, oldest_at=NOW - 59 * MINUTE))
+GONE = {"state": SubscriberState.STOPPED, "reason": "it answered that it is gone"}
+PAUSED = {"state": SubscriberState.PAUSED}
+ABSENT = {"state": SubscriberState.ABSENT, "origin": Origin.SETTINGS}
+
+
+def open_for(age, **more):
+    return {"backlog": Backlog(**({"waiting": 3, "unseen": 4_500} | more), oldest_at=NOW - age)}
+
+
+@pytest.mark.parametrize(
+    ("about", "names"),
+    [
+        ({}, []),
+        ({"backlog": Backlog()}, []),
+        ({"said": "503", "said_at": NOW}, []),
+        (open_for(HOUR), []),
+        (open_for(61 * MINUTE), ["events-late"]),
+        (open_for(61 * MINUTE, waiting=0), ["events-late"]),
+        (open_for(61 * MINUTE, unseen=0), ["events-late"]),
+        (open_for(61 * MINUTE) | {"kind": Kind.HANDLER}, ["events-late"]),
+        (open_for(61 * MINUTE) | {"kind": Kind.PEOPLE}, []),
+        (open_for(2 * HOUR + MINUTE) | {"kind": Kind.PEOPLE}, ["events-late"]),
+        ({"backlog": Backlog(dead=1)}, ["dead-letters (advice)"]),
+        (open_for(61 * MINUTE, dead=1), ["events-late", "dead-letters (advice)"]),
+        (GONE, ["subscriber-stopped"]),
+        (GONE | {"backlog": Backlog()}, ["subscriber-stopped"]),
+        (GONE | open_for(2 * DAY), ["subscriber-stopped"]),
+        (PAUSED, []),
+        (PAUSED | open_for(DAY), []),
+        (PAUSED | open_for(DAY + MINUTE), ["subscriber-paused (advice)"]),
+        (ABSENT | {"backlog": Backlog()}, []),
+        (ABSENT, ["subscriber-absent (advice)"]),
+        (ABSENT | {"backlog": Backlog(waiting=1, oldest_at=NOW)}, ["subscriber-absent (advice)"]),
+        (ABSENT | {"backlog": Backlog(unseen=1, oldest_at=NOW)}, ["subscriber-absent (advice)"]),
+        (ABSENT | {"backlog": Backlog(dead=1)}, ["dead-letters (advice)"]),
+        ({"goes_plain": True}, ["webhook-plain (advice)"]),
+        (PAUSED | {"goes_plain": True}, ["webhook-plain (advice)"]),
+        (ABSENT | {"goes_plain": True, "backlog": Backlog()}, []),
+    ],
+    ids=repr,
+)
+def test_each_fault_on_the_way_to_a_subscriber_is_found_and_named(about, names):
+    several = (SHOP, replace(SHOP, **about), SHOP)
+    findings = examine(replace(SOUND, subscribers=several))
+    assert [finding.name + " (advice)" * finding.advice for finding in findings] == names
+    for finding in findings:
+        assert "shop" in finding.what + finding.do
+        assert all(sentence.endswith(".") for sentence in (finding.what, finding.why, finding.do))
+
+
+def test_where_no_worker_runs_that_alone_is_why_events_are_late():
+    late = replace(SHOP, **open_for(9 * HOUR))
+    assert [each.name for each in examine(replace(SOUND, subscribers=(late,), worker_runs=False))] == ["no-worker"]
+
+
+@pytest.mark.parametrize(
+    ("about", "what", "do"),
+    [
+        (
+            open_for(2 * HOUR) | {"said": "503", "said_at": NOW - 4 * MINUTE},
+            (
+                "Events do not arrive at shop: 3 waiting, 4,500 unseen, the oldest for 2:00:00; the last attempt, "
+                "0:04:00 ago: 503."
+            ),
+            "Look at its log and at the way there; `landed events try delivered --subscriber shop` sends a sample.",
+        ),
+        (
+            open_for(2 * HOUR) | {"kind": Kind.HANDLER, "name": "app:make.<locals>.told"},
+            "Events do not arrive at app:make.<locals>.told: 3 waiting, 4,500 unseen, the oldest for 2:00:00.",
+            "Mend it, try it with `landed handlers FILE --try ID`, and restart what calls it.",
+        ),
+        (
+            GONE | {"said": "410", "said_at": NOW - 3 * HOUR},
+            "shop was stopped 3:00:00 ago: it answered that it is gone; 2 waiting, 5 unseen.",
+            "Run `landed events resume shop` when it wants them again, or run `landed events remove shop`.",
+        ),
+        (
+            PAUSED | open_for(2 * DAY) | {"origin": Origin.SETTINGS},
+            "shop is paused, and events pile up: 3 waiting, 4,500 unseen, the oldest for 2 days, 0:00:00.",
+            (
+                "Run `landed events resume shop`, or take it out of landed.toml, restart landed, and run "
+                "`landed events remove shop`."
+            ),
+        ),
+        (
+            ABSENT,
+            "shop stands in landed.toml no more: 2 waiting, 5 unseen.",
+            "Put the old name back and restart landed, or run `landed events remove shop`.",
+        ),
+        (
+            ABSENT | {"origin": Origin.HANDLERS, "name": "my app:{told}"},
+            "There is no handler my app:{told} any more: 2 waiting, 5 unseen.",
+            "Put the old name back and restart landed, or run `landed events remove 'my app:{told}'`.",
+        ),
+    ],
+    ids=["late", "a handler that is late", "stopped", "paused", "absent", "no handler any more"],
+)
+def test_of_a_subscriber_it_is_said_how_it_stands_and_what_to_do(about, what, do):
+    (finding,) = examine(replace(SOUND, subscribers=(replace(SHOP, **about),)))
+    assert (finding.what, finding.do) == (what, do)
+
+
+@pytest.mark.parametrize(
+    ("dead", "what"),
+    [
+        ((1,), "One event is dead: 1 of shop-0."),
+        ((1_200, 0, 34), "1,234 events are dead: 1,200 of shop-0, 34 of shop-2."),
+        (
+            (1,) * 7,
+            "7 events are dead: 1 of shop-0, 1 of shop-1, 1 of shop-2, 1 of shop-3, 1 of shop-4 and 2 more.",
+        ),
+    ],
+)
+def test_dead_letters_of_all_are_one_piece_of_advice(dead, what):
+    several = tuple(
+        SubscriberSeen(name=f"shop-{number}", backlog=Backlog(dead=count)) for number, count in enumerate(dead)
+    )
+    assert [each.what for each in examine(replace(SOUND, subscribers=several))] == [what]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import apsw
 import pytest
 
+from landed.domain.events import EventType
 from landed.gate.meter import Meter
 from landed.journal.quarantine import SqliteQuarantine, Suspect
 from landed.journal.record import Ids, RequestRecord, SentRecord, TickRecord, encode
@@ -24,10 +26,15 @@ from landed.run import (
     store_path,
 )
 from landed.settings import load
+from landed.store.outbox import Ask, DeliveryState, Kind, Note, Origin, SecretKept, Subscriber, SubscriberState
+from landed.store.rows import EVENT_NUMBERS
 from landed.store.sqlite import SqliteStore
+from landed.store.sqlite_outbox import SqliteOutbox
 from landed.work import LOCK_FILE, only_worker
 from landed.worker.fold import Fold
+from landed.worker.subscribing import enrol
 
+NUMBERED = "ValueError: no customer 447700900001 (app.py:7)"
 SECRET = "a-signature-secret"
 IDS = Ids()
 
@@ -125,12 +132,60 @@ class Place:
         with closing(SqliteQuarantine(quarantine_path(self.data))) as quarantine:
             quarantine.keep(suspects)
 
-    def sql(self, path, statement):
+    def sql(self, path, statement, values=()):
         with closing(apsw.Connection(str(path))) as db:
-            db.execute(statement)
+            db.execute(statement, values)
+
+    def outbox(self):
+        return closing(SqliteOutbox(store_path(self.data)))
+
+    def subscribe(self, name="shop", **more):
+        """One that hears of what happens from now on."""
+        given = {"kind": Kind.WEBHOOK, "address": f"https://{name}.example.com/?token=hidden"} | more
+        with self.outbox() as outbox:
+            return outbox.add(Subscriber(name=name, **given))
+
+    def happen(self, count, ago):
+        """So many events, so long ago."""
+        self.sql(
+            store_path(self.data),
+            "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?1), "
+            "newest (seq) AS (SELECT coalesce(max(seq), 0) FROM event) "
+            "INSERT INTO event SELECT seq + n, seq + n >> 16, seq + n, ?2, ?3, '', 'hour ' || (seq + n), 0, 0, x'', ?4 "
+            "FROM numbers, newest",
+            (
+                count,
+                EVENT_NUMBERS[EventType.QUARANTINE],
+                as_us(self.now - ago),
+                '{"held": 1, "came": 1, "reasons": {}}',
+            ),
+        )
+
+    def try_each(self, subscriber, *answers, state=DeliveryState.WAITING):
+        """Take the next events, and note of each what was answered, and how many minutes ago."""
+        now_us = as_us(self.now)
+        with self.outbox() as outbox:
+            several = outbox.step([], [Ask(subscriber=subscriber, count=len(answers))], now_us)
+            notes = [
+                Note(
+                    subscriber=subscriber.row,
+                    event=taken.kept.seq,
+                    state=state,
+                    attempts=1,
+                    next_us=now_us + 10**9,
+                    at_us=now_us - minutes * 60 * 1_000_000,
+                    said=said,
+                    failed=True,
+                )
+                for taken, (said, minutes) in zip(several, answers, strict=True)
+            ]
+            outbox.step(notes, [], now_us)
+
+    def seen(self):
+        return look_around(load(data=self.data, **self.settings), self.now)
 
     def found(self):
-        seen = look_around(load(data=self.data, **self.settings), self.now)
+        seen = self.seen()
         return [finding.name for finding in examine(seen)]
 
 
@@ -311,6 +366,56 @@ def requests_without_a_signature(place):
     place.meter.write()
 
 
+def a_subscriber_that_is_gone(place):
+    shop = place.subscribe()
+    place.happen(1, ago=timedelta(hours=3))
+    place.try_each(shop, ("410", 90))
+    with place.outbox() as outbox:
+        outbox.stop(shop.row, "it answered that it is gone")
+
+
+def a_subscriber_that_takes_nothing(place):
+    shop = place.subscribe()
+    place.happen(2, ago=timedelta(minutes=70))
+    place.try_each(shop, ("503", 65))
+
+
+def a_subscriber_that_nothing_is_brought_to(place):
+    place.subscribe()
+    place.happen(1, ago=timedelta(minutes=70))
+
+
+def people_who_are_told_once_an_hour(place):
+    place.subscribe("people", kind=Kind.PEOPLE, address="mailto://shop.example.com")
+    place.happen(1, ago=timedelta(minutes=70))
+
+
+def a_dead_letter(place):
+    shop = place.subscribe()
+    place.happen(1, ago=timedelta(hours=30))
+    place.try_each(shop, ("400", 60), state=DeliveryState.DEAD)
+
+
+def a_subscriber_paused_and_forgotten(place):
+    place.subscribe(state=SubscriberState.PAUSED)
+    place.happen(1, ago=timedelta(days=2))
+
+
+def a_handler_that_was_renamed(place):
+    with place.outbox() as outbox:
+        enrol(outbox, [handler("app:told")], Origin.HANDLERS)
+        place.happen(1, ago=timedelta(minutes=1))
+        enrol(outbox, [handler("app:tell")], Origin.HANDLERS)
+
+
+def handler(name):
+    return Subscriber(name=name, kind=Kind.HANDLER, address=name, origin=Origin.HANDLERS)
+
+
+def a_webhook_by_plain_http(place):
+    place.subscribe(address="http://shop.example.com/events")
+
+
 @pytest.mark.parametrize(
     ("plant", "names"),
     [
@@ -341,6 +446,14 @@ def requests_without_a_signature(place):
         (a_secret_in_quotation_marks, ["odd-secret"]),
         (signed_sms, ["sms-signature"]),
         (requests_without_a_signature, ["unverified"]),
+        (a_subscriber_that_is_gone, ["subscriber-stopped"]),
+        (a_subscriber_that_takes_nothing, ["events-late"]),
+        (a_subscriber_that_nothing_is_brought_to, ["events-late"]),
+        (people_who_are_told_once_an_hour, []),
+        (a_dead_letter, ["dead-letters"]),
+        (a_subscriber_paused_and_forgotten, ["subscriber-paused"]),
+        (a_handler_that_was_renamed, ["subscriber-absent"]),
+        (a_webhook_by_plain_http, ["webhook-plain"]),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
@@ -374,6 +487,32 @@ def sends_that_were_tracked_late(place):
         place.append(sent(f"s{each}", place.now, sent_at=place.now + timedelta(hours=1)))
 
 
+def subscribers_of_all_kinds_that_have_all(place):
+    place.happen(5, ago=timedelta(days=3))
+    place.subscribe()
+    place.subscribe("queue", kind=Kind.NATS, address="nats://queue.example.com/events")
+    place.subscribe("people", kind=Kind.PEOPLE, address="json://people.example.com")
+    place.subscribe("here", address="http://localhost:8000/events")
+    place.subscribe("here-too", address="http://[::1]:8000/events")
+
+
+def a_subscriber_that_waits_for_its_next_attempt(place):
+    shop = place.subscribe()
+    place.happen(9, ago=timedelta(minutes=50))
+    place.try_each(shop, ("503", 49))
+
+
+def a_subscriber_paused_today(place):
+    place.subscribe(state=SubscriberState.PAUSED)
+    place.happen(9, ago=timedelta(hours=23))
+
+
+def a_handler_that_left_nothing_behind(place):
+    with place.outbox() as outbox:
+        enrol(outbox, [handler("app:told")], Origin.HANDLERS)
+        enrol(outbox, [], Origin.HANDLERS)
+
+
 @pytest.mark.parametrize(
     "plant",
     [
@@ -381,6 +520,10 @@ def sends_that_were_tracked_late(place):
         a_receipt_that_names_no_zone,
         a_clock_that_was_wrong_yesterday,
         sends_that_were_tracked_late,
+        subscribers_of_all_kinds_that_have_all,
+        a_subscriber_that_waits_for_its_next_attempt,
+        a_subscriber_paused_today,
+        a_handler_that_left_nothing_behind,
     ],
     ids=lambda plant: plant.__name__,
 )
@@ -396,3 +539,47 @@ def test_looking_leaves_all_files_as_they_were(place):
     assert place.found() == ["quarantined"]
     after = {file.name: file.read_bytes() for file in place.data.iterdir() if not file.name.endswith("-shm")}
     assert {name: data for name, data in after.items() if data or name in before} == before
+
+
+def test_of_a_subscriber_the_newest_answer_is_seen_and_neither_address_nor_secret(place):
+    shop = place.subscribe(secrets=(SecretKept("whsec_hidden"),))
+    place.happen(600, ago=timedelta(hours=3))
+    place.try_each(shop, ("503", 9), ("connection refused", 7), ("500", 8))
+    (seen,) = place.seen().subscribers
+    assert (seen.name, seen.kind, seen.state, seen.origin) == (
+        "shop",
+        Kind.WEBHOOK,
+        SubscriberState.ACTIVE,
+        Origin.COMMAND,
+    )
+    assert (seen.said, place.now - seen.said_at) == ("connection refused", timedelta(minutes=7))
+    assert (seen.backlog.waiting, seen.backlog.unseen) == (3, 597)
+    assert place.now - seen.backlog.oldest_at == timedelta(hours=3)
+    assert "hidden" not in repr(place.seen())
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [(Kind.HANDLER, "ValueError: no customer 4477•••••001 (app.py:7)"), (Kind.WEBHOOK, NUMBERED)],
+    ids=["a handler's own words", "ours"],
+)
+def test_numbers_in_the_words_of_an_application_are_masked(place, kind, said):
+    told = place.subscribe("told", kind=kind)
+    place.happen(1, ago=timedelta(hours=3))
+    place.try_each(told, (NUMBERED, 1))
+    assert place.seen().subscribers[0].said == said
+
+
+def test_the_doctor_is_quick_with_a_million_events_waiting(place):
+    for number in range(20):
+        place.subscribe(f"shop-{number}")
+    place.happen(1_000_000, ago=timedelta(hours=3))
+    place.sql(
+        store_path(place.data),
+        "INSERT INTO delivery SELECT 1, seq, 3 * (seq % 2), 1, 0, 1, '503', 0 FROM event WHERE data <> ''",
+    )
+    began = time.perf_counter()
+    names = place.found()
+    took = time.perf_counter() - began
+    assert names == ["events-late"] * 20 + ["dead-letters"]
+    assert took < 2, "a twentieth of that where it was made"

@@ -1,6 +1,7 @@
 """What the fold says: once, in its own transaction, and nothing when the views are made again."""
 
 import random
+from contextlib import closing
 
 import pytest
 
@@ -8,6 +9,7 @@ from landed import run
 from landed.domain.events import EventType, Wanted
 from landed.store.outbox import Kind, Subscriber
 from landed.store.sqlite import SqliteReader
+from landed.store.sqlite_outbox import SqliteOutbox
 
 ACCEPTED, DELIVERED, READ = EventType.ACCEPTED, EventType.DELIVERED, EventType.READ
 FAILED, UNCONFIRMED, CONFLICT = EventType.FAILED, EventType.UNCONFIRMED, EventType.CONFLICT
@@ -68,6 +70,25 @@ def test_a_rebuild_says_nothing_and_what_comes_after_it_is_not_said_again(road, 
     for batch in batches:
         road.say(*map(told, batch))
     assert road.events() == [(event, "m") for event in said]
+
+
+def test_what_was_not_folded_before_a_rebuild_is_said_in_it(road):
+    road.say(("one", "delivered"))
+    road.receive(("two", "delivered"), ("three", "rejected"), ("one", "read"))
+    run.rebuild(road.data, lambda _position, _last: None)
+    road.begin_fold_again()
+    assert road.fold.step() == 0
+    assert sorted(road.events()) == [(DELIVERED, "one"), (DELIVERED, "two"), (FAILED, "three"), (READ, "one")]
+
+
+def test_a_store_that_was_made_anew_says_nothing_of_what_an_older_one_may_have_said(road):
+    road.say(("one", "delivered"))
+    road.close()
+    for file in road.data.glob("store.db*"):
+        file.unlink()
+    run.rebuild(road.data, lambda _position, _last: None)
+    with closing(SqliteOutbox(run.store_path(road.data))) as outbox:
+        assert outbox.newest() == 0
 
 
 def test_accepted_is_said_only_while_somebody_asks_for_it_by_name(road):

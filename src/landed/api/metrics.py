@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 import msgspec
@@ -13,6 +13,10 @@ from prometheus_client.registry import Collector
 
 from landed.journal.quarantine import Totals
 from landed.store import Tally
+from landed.store.outbox import Backlog, Kind, SubscriberState
+
+# What comes of an attempt at an event: failed ones are tried again, dead ones are not.
+RESULTS = ("delivered", "failed", "dead")
 
 
 class Buckets(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,8 +51,34 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     lag_seconds: float
 
 
+class Attempts(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of the attempts at one subscriber since the worker began: events by result, and times in seconds."""
+
+    results: Mapping[str, int] = msgspec.field(default_factory=lambda: dict.fromkeys(RESULTS, 0))
+    times: Buckets = Buckets()
+
+
+class SubscriberFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """How it stands with one who gets events; `oldest_seconds` is how old its oldest event that is open is."""
+
+    name: str
+    kind: Kind
+    state: SubscriberState
+    backlog: Backlog = Backlog()
+    oldest_seconds: float = 0.0
+    attempts: Attempts = msgspec.field(default_factory=Attempts)
+
+    @property
+    def oldest(self) -> str:
+        """The same for people."""
+        return str(timedelta(seconds=round(self.oldest_seconds)))
+
+
 class Road(msgspec.Struct, frozen=True, kw_only=True):
-    """All of the road's figures at one moment. `waiting` counts requests; what could not be read is None."""
+    """All of the road's figures at one moment.
+
+    `waiting` counts requests, `events` all events that were ever said; what could not be read is None.
+    """
 
     health: Health
     epoch: str
@@ -61,6 +91,8 @@ class Road(msgspec.Struct, frozen=True, kw_only=True):
     file_bytes: Mapping[str, int] = {}
     free_bytes: int | None = None
     gates: GateFigures = msgspec.field(default_factory=GateFigures)
+    events: int = 0
+    subscribers: Sequence[SubscriberFigures] = ()
 
     @property
     def received(self) -> int:
@@ -75,6 +107,8 @@ class Road(msgspec.Struct, frozen=True, kw_only=True):
 
 Labels = tuple[str, ...]
 Samples = Mapping[Labels, float | Buckets]
+
+OF_SUBSCRIBER: Labels = ("subscriber", "kind")
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -229,6 +263,70 @@ METRICS: Sequence[Shown] = (
         lambda road: _by_label(road.outcomes),
     ),
     Shown(
+        "landed_events_total",
+        "counter",
+        (),
+        "Events that were said, whether anybody wants them or not.",
+        lambda road: {(): road.events},
+    ),
+    Shown(
+        "landed_subscriber_state",
+        "gauge",
+        (*OF_SUBSCRIBER, "state"),
+        "1 for the state that a subscriber is in, 0 for the others.",
+        lambda road: {
+            (each.name, each.kind, state): int(each.state is state)
+            for each in road.subscribers
+            for state in SubscriberState
+        },
+    ),
+    Shown(
+        "landed_events_waiting",
+        "gauge",
+        OF_SUBSCRIBER,
+        "Events that are on their way to a subscriber or are tried again.",
+        lambda road: _by_subscriber(road, lambda each: each.backlog.waiting),
+    ),
+    Shown(
+        "landed_events_unseen",
+        "gauge",
+        OF_SUBSCRIBER,
+        "Newer events that were not looked at yet for a subscriber, whether it wants them or not.",
+        lambda road: _by_subscriber(road, lambda each: each.backlog.unseen),
+    ),
+    Shown(
+        "landed_events_dead",
+        "gauge",
+        OF_SUBSCRIBER,
+        "Events that never arrived at a subscriber, and are kept.",
+        lambda road: _by_subscriber(road, lambda each: each.backlog.dead),
+    ),
+    Shown(
+        "landed_events_oldest_seconds",
+        "gauge",
+        OF_SUBSCRIBER,
+        "How old a subscriber's oldest event is that waits or is unseen; 0 where there is none.",
+        lambda road: _by_subscriber(road, lambda each: each.oldest_seconds),
+    ),
+    Shown(
+        "landed_event_attempts_total",
+        "counter",
+        (*OF_SUBSCRIBER, "result"),
+        "Attempts at events since the worker began, by what came of them.",
+        lambda road: {
+            (each.name, each.kind, result): count
+            for each in road.subscribers
+            for result, count in each.attempts.results.items()
+        },
+    ),
+    Shown(
+        "landed_event_attempt_seconds",
+        "histogram",
+        OF_SUBSCRIBER,
+        "Time that an attempt took, to the end of the answer.",
+        lambda road: _by_subscriber(road, lambda each: each.attempts.times),
+    ),
+    Shown(
         "landed_file_bytes",
         "gauge",
         ("file",),
@@ -279,6 +377,10 @@ def _family(shown: Shown, samples: Samples) -> Metric:
 
 def _by_label(counts: Mapping[str, int]) -> Samples:
     return {(label,): count for label, count in counts.items()}
+
+
+def _by_subscriber(road: Road, value: Callable[[SubscriberFigures], float | Buckets]) -> Samples:
+    return {(each.name, each.kind): value(each) for each in road.subscribers}
 
 
 def _of_quarantine(road: Road, field: str) -> Samples:

@@ -13,7 +13,7 @@ from pathlib import Path
 import apsw
 import msgspec
 
-from landed.api.metrics import GateFigures, Health, Road
+from landed.api.metrics import Attempts, GateFigures, Health, Road, SubscriberFigures
 from landed.domain.moments import moment
 from landed.errors import LandedError
 from landed.journal.quarantine import FILE as QUARANTINE_FILE
@@ -22,8 +22,10 @@ from landed.journal.record import decode
 from landed.journal.sqlite import FILE as JOURNAL_FILE
 from landed.journal.sqlite import SqliteJournal
 from landed.store import Tally
+from landed.store.outbox import Backlog, Subscriber
 from landed.store.sqlite import FILE as STORE_FILE
 from landed.store.sqlite import SqliteReader
+from landed.store.sqlite_outbox import SqliteOutbox
 
 FILES: Mapping[str, str] = {"journal": JOURNAL_FILE, "store": STORE_FILE, "quarantine": QUARANTINE_FILE}
 # Counting some millions of messages takes a second: it is done for a twentieth of the time at most.
@@ -39,19 +41,24 @@ class FoldState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RoadWatch:
-    """Looks at one data directory, from any thread. `fold` says how the fold is, `gates` what gates counted."""
+    """Looks at one data directory, from any thread.
+
+    `fold` says how the fold is, `gates` what gates counted, `attempts` what came of those at subscribers, by name.
+    """
 
     def __init__(
         self,
         data: Path,
         fold: Callable[[], FoldState],
         gates: Callable[[], GateFigures],
+        attempts: Callable[[], Mapping[str, Attempts]],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._data = data
         self._fold = fold
         self._gates = gates
+        self._attempts = attempts
         self._clock = clock
         self._outcomes: Mapping[str, int] = {}
         self._count_at = 0.0
@@ -73,6 +80,8 @@ class RoadWatch:
         with closing(SqliteReader(self._data / STORE_FILE)) as reader:
             progress = reader.progress()
             outcomes = self._count_outcomes(reader)
+        with closing(SqliteOutbox(self._data / STORE_FILE, only_read=True)) as outbox:
+            events, subscribers = outbox.newest(), self._subscribers(outbox)
         position, tally = (progress.position, progress.tally) if progress else (0, Tally())
         with closing(SqliteJournal(self._data / JOURNAL_FILE, only_read=True)) as journal:
             road = Road(
@@ -86,6 +95,8 @@ class RoadWatch:
                 file_bytes={part: _bytes_of(self._data / file) for part, file in FILES.items()},
                 free_bytes=shutil.disk_usage(self._data).free,
                 gates=gates,
+                events=events,
+                subscribers=subscribers,
             )
         is_even = fold.ledger_is_even and tally.is_even and road.kept <= road.received
         return msgspec.structs.replace(road, is_even=is_even)
@@ -97,6 +108,15 @@ class RoadWatch:
         return Health(
             folding=self._fold().folding, position=position, behind=max(behind, 0), lag_seconds=max(waits, 0.0)
         )
+
+    def _subscribers(self, outbox: SqliteOutbox) -> list[SubscriberFigures]:
+        """Who gets events; one that came or went meanwhile is left out."""
+        attempts, several, backlogs = self._attempts(), outbox.subscribers(), outbox.backlogs()
+        return [
+            _figures(each, backlogs[each.row], attempts.get(each.name, Attempts()))
+            for each in several
+            if each.row in backlogs
+        ]
 
     def _totals(self) -> Totals | None:
         with (
@@ -116,6 +136,18 @@ class RoadWatch:
             finally:
                 self._counting.release()
         return self._outcomes
+
+
+def _figures(subscriber: Subscriber, backlog: Backlog, attempts: Attempts) -> SubscriberFigures:
+    now = datetime.now(UTC)
+    return SubscriberFigures(
+        name=subscriber.name,
+        kind=subscriber.kind,
+        state=subscriber.state,
+        backlog=backlog,
+        oldest_seconds=max((now - (backlog.oldest_at or now)).total_seconds(), 0.0),
+        attempts=attempts,
+    )
 
 
 def _bytes_of(file: Path) -> int:

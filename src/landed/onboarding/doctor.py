@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
-from landed.onboarding import outside_findings, vonage_findings
+from landed.onboarding import event_findings, outside_findings, vonage_findings
 from landed.onboarding.seen import Finding, Seen, ledger_of
 
 BEHIND_RECORDS_MAX = 10_000
@@ -303,4 +303,5 @@ CHECKS: Sequence[Check] = (
     _unverified,
     *vonage_findings.CHECKS,
     *outside_findings.CHECKS,
+    *event_findings.CHECKS,
 )

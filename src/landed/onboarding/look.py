@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import apsw
 import msgspec
@@ -18,6 +20,7 @@ from msgspec.structs import replace
 
 from landed.domain.lifecycle import Fact, Source
 from landed.domain.moments import moment
+from landed.domain.numbers import masked
 from landed.domain.receipt import Api
 from landed.errors import LandedError
 from landed.journal.quarantine import FILE as QUARANTINE_FILE
@@ -25,16 +28,22 @@ from landed.journal.quarantine import SqliteQuarantine
 from landed.journal.record import decode
 from landed.journal.sqlite import FILE as JOURNAL_FILE
 from landed.journal.sqlite import SqliteJournal
-from landed.onboarding.seen import Seen
+from landed.onboarding.outside_findings import LOCAL_NAMES
+from landed.onboarding.seen import Seen, SubscriberSeen
 from landed.store import Tally
+from landed.store.outbox import Backlog, DeliveryState, Kind, Sought, Subscriber
 from landed.store.sqlite import FILE as STORE_FILE
 from landed.store.sqlite import SqliteReader
+from landed.store.sqlite_outbox import SqliteOutbox
 
 # So many of the last receipts are looked at.
 RECEIPTS = 1_000
 LATELY = timedelta(hours=1)
 # Networks take seconds, and some of them minutes.
 SILENT_AFTER = timedelta(minutes=10)
+# Of a subscriber's events that wait so many of the oldest are looked at for its last answer.
+WAITING = 500
+OPEN = (DeliveryState.WAITING, DeliveryState.TAKEN)
 
 FILES: Mapping[str, str] = {"journal": JOURNAL_FILE, "store": STORE_FILE, "quarantine": QUARANTINE_FILE}
 
@@ -78,6 +87,8 @@ def _store(path: Path, seen: Seen) -> Seen:
     with closing(SqliteReader(path)) as reader:
         progress = reader.progress()
         facts = [kept.fact for kept, _ in reader.receipts_after(max(0, reader.newest_receipt() - RECEIPTS), RECEIPTS)]
+    with closing(SqliteOutbox(path, only_read=True)) as outbox:
+        subscribers = _subscribers(outbox)
     came = [fact for fact in facts if fact.source is Source.WEBHOOK]
     sms = [fact.receipt.verified for fact in came if fact.receipt.api is Api.SMS]
     return replace(
@@ -90,6 +101,7 @@ def _store(path: Path, seen: Seen) -> Seen:
         sms_unsigned=len(sms) - sum(sms),
         delays=[delay for fact in came if (delay := _delay(fact, seen.now - LATELY)) is not None],
         uses_sms=any(fact.receipt.api is Api.SMS for fact in facts),
+        subscribers=subscribers,
         **_heard(facts, seen.now - SILENT_AFTER),
     )
 
@@ -108,6 +120,41 @@ def _heard(facts: Sequence[Fact], before: datetime) -> dict[str, int]:
         "messages_heard_as_sms": sum(api is Api.MESSAGES and Api.SMS in apis for api, apis in pairs),
         "sms_heard_as_messages": sum(api is Api.SMS and Api.MESSAGES in apis for api, apis in pairs),
     }
+
+
+def _subscribers(outbox: SqliteOutbox) -> tuple[SubscriberSeen, ...]:
+    """All there are; one that came or went meanwhile is left out."""
+    several, backlogs = outbox.subscribers(), outbox.backlogs()
+    return tuple(_subscriber(outbox, each, backlogs[each.row]) for each in several if each.row in backlogs)
+
+
+def _subscriber(outbox: SqliteOutbox, subscriber: Subscriber, backlog: Backlog) -> SubscriberSeen:
+    waiting = outbox.deliveries(Sought(states=OPEN, subscriber=subscriber.name), limit=WAITING)
+    tried = [(each.at, each.said) for _, each in waiting if each.at is not None]
+    said_at, said = max(tried, default=(None, ""))
+    return SubscriberSeen(
+        name=subscriber.name,
+        kind=subscriber.kind,
+        state=subscriber.state,
+        reason=subscriber.reason,
+        origin=subscriber.origin,
+        backlog=backlog,
+        # An application's own error may have numbers of phones in its text.
+        said=masked(said) if subscriber.kind is Kind.HANDLER else said,
+        said_at=said_at,
+        goes_plain=_goes_plain(subscriber),
+    )
+
+
+def _goes_plain(subscriber: Subscriber) -> bool:
+    """Whether others can read what goes there; on this machine nobody can who could not read the store."""
+    parts = urlsplit(subscriber.address) if subscriber.kind is Kind.WEBHOOK else None
+    if parts is None or parts.scheme != "http":
+        return False
+    try:
+        return not ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        return parts.hostname not in LOCAL_NAMES
 
 
 def _delay(fact: Fact, since: datetime) -> timedelta | None:

@@ -12,6 +12,7 @@ from landed.domain.receipt import Api
 from landed.journal.quarantine import Totals
 from landed.onboarding.addresses import Addresses
 from landed.store import Tally
+from landed.store.outbox import Backlog, Kind, Origin, SubscriberState
 from landed.vonage.configuration import Application, Number, Webhooks
 
 
@@ -65,6 +66,24 @@ class Try(msgspec.Struct, frozen=True, kw_only=True):
     diagnosis: str = ""
 
 
+class SubscriberSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody who gets events, and how it stands with them; without address and secrets.
+
+    `said` is the newest answer to those events that still wait, given at `said_at`; None where none of them was tried.
+    `goes_plain` says that events go there by http, over a network.
+    """
+
+    name: str
+    kind: Kind = Kind.WEBHOOK
+    state: SubscriberState = SubscriberState.ACTIVE
+    reason: str = ""
+    origin: Origin = Origin.COMMAND
+    backlog: Backlog = Backlog()
+    said: str = ""
+    said_at: datetime | None = None
+    goes_plain: bool = False
+
+
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """What there was to see. `unusable` has a sentence for each part that could not be looked at.
 
@@ -115,6 +134,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     messages_heard_as_sms: int = 0
     sms_heard_as_messages: int = 0
     uses_sms: bool = False
+    subscribers: tuple[SubscriberSeen, ...] = ()
     # What the settings say of Vonage, which may be an offline one, and of us.
     has_credentials: bool = False
     application_id: str | None = None

@@ -66,7 +66,7 @@ class Fold:
     """One journal into one store. `heard` is told of each request, after its transaction.
 
     `was_full` says that the last batch was as large as one may be, so that more may be waiting.
-    `sealed` is what a rebuild began with, and it *says* nothing: no events come of it.
+    `sealed` is what a rebuild began with; it goes to `silent_upto` and no further, and no events come of it.
     """
 
     def __init__(  # noqa: PLR0913 - its two doors, its bounds, and what a rebuild adds
@@ -78,7 +78,7 @@ class Fold:
         records_a_batch: int = RECORDS_A_BATCH,
         bytes_a_batch: int = BYTES_A_BATCH,
         sealed: Sealed | None = None,
-        says: bool = True,
+        silent_upto: int | None = None,
     ) -> None:
         self._journal = journal
         self._store = store
@@ -86,7 +86,7 @@ class Fold:
         self._records_a_batch = records_a_batch
         self._bytes_a_batch = bytes_a_batch
         self._sealed = sealed or Sealed()
-        self._says = says
+        self._silent_upto = silent_upto
         self.was_full = False
         self.progress: Progress = store.progress(journal.epoch)
         self._refuse_positions_outside_the_journal()
@@ -95,10 +95,12 @@ class Fold:
         """Fold the next batch, and say how many records it had; 0 when there is nothing to do."""
         before = self.progress.position
         rows = self._journal.read(before, self._records_a_batch, self._bytes_a_batch)
+        if self._silent_upto is not None:
+            rows = [row for row in rows if row[0] <= self._silent_upto]
         self.was_full = len(rows) == self._records_a_batch or sum(len(data) for _, data in rows) >= self._bytes_a_batch
         if not rows:
             return 0
-        batch = _Batch(rows, self._sealed, is_heard=self._heard is not None, says=self._says)
+        batch = _Batch(rows, self._sealed, is_heard=self._heard is not None, says=self._silent_upto is None)
         with self._store.transaction():
             changes = batch.changes(self._store)
             progress = self._store.save(
