@@ -10,6 +10,7 @@ from landed.worker.lane import (
     ATTEMPTS_MAX,
     BUFFERED_MAX,
     FAILURES_TO_OPEN,
+    LOGGED_A_MINUTE_MAX,
     OPEN_FIRST_SECONDS,
     OPEN_LAST_SECONDS,
     REFUSALS_TO_OPEN,
@@ -291,6 +292,14 @@ def test_people_are_told_however_much_there_is(count):
         now_us += SECOND_US
         assert now_us < NOON_US + 3_600 * SECOND_US
     assert told == count
+
+
+def test_of_many_failures_a_few_a_minute_are_told_and_the_rest_is_counted():
+    lane = lane_of()
+    told = [lane.may_log(NOON_US) for _ in range(1_000)]
+    assert told[:LOGGED_A_MINUTE_MAX] == [0] * LOGGED_A_MINUTE_MAX
+    assert set(told[LOGGED_A_MINUTE_MAX:]) == {None}
+    assert lane.may_log(NOON_US + 60 * SECOND_US) == 1_000 - LOGGED_A_MINUTE_MAX
 
 
 def test_who_is_gone_gets_nothing_more_of_what_was_taken_for_it():

@@ -154,3 +154,21 @@ def test_who_had_left_after_it_was_stopped_is_back_without_the_reason(road):
     enrol(road.outbox, [], Origin.SETTINGS)
     enrol(road.outbox, [shop()], Origin.SETTINGS)
     assert (kept(road)["shop"].state, kept(road)["shop"].reason) == (SubscriberState.ACTIVE, "")
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("json://169.254.169.254/latest", "plain_http"),
+        ("form://127.0.0.1:3001/api", "plain_http"),
+        ("jsons://10.0.0.1/x", "private"),
+        ("apprises://user:password@127.0.0.1/x", "loopback"),
+        ("jsons://hooks.example.com/x", None),
+    ],
+)
+def test_a_service_of_apprise_s_that_posts_to_any_url_may_be_given_no_more_than_a_webhook(address, why):
+    if why is None:
+        assert kind_of(address, EventSettings()) is Kind.PEOPLE
+    else:
+        with pytest.raises(SettingsError, match=why):
+            kind_of(address, EventSettings())

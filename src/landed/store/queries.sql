@@ -137,6 +137,9 @@ SELECT (SELECT coalesce(max(id), 0) FROM message), (SELECT coalesce(max(id), 0) 
 -- name: newest_event
 SELECT coalesce(max(seq), 0) FROM event;
 
+-- name: events_kept
+SELECT coalesce((SELECT min(seq) FROM event), 0), coalesce((SELECT max(seq) FROM event), 0);
+
 -- name: save_events
 INSERT INTO event (seq, generation, key, type, at_us, account, subject, message, receipt, cause, data) VALUES {rows};
 

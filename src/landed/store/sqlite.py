@@ -203,9 +203,10 @@ class SqliteStore:
 
     def said(self, events: Collection[bytes]) -> set[bytes]:
         """Which of the events with these ids have been said."""
-        newest: int = self._db.execute(self._sql["newest_event"]).get
+        oldest, newest = self._db.execute(self._sql["events_kept"]).get
         keys = {key_of(event): event for event in events}
-        wanted = {"generations": _array(range(newest >> GENERATION_BITS, -1, -1)), "keys": _array(keys)}
+        generations = range(newest >> GENERATION_BITS, (oldest >> GENERATION_BITS) - 1, -1)
+        wanted = {"generations": _array(generations), "keys": _array(keys)}
         return {keys[key] for (key,) in self._db.execute(self._sql["events_said"], wanted)}
 
     def wants_accepted(self) -> bool:

@@ -143,7 +143,7 @@ class Desk:
         notes = lane.done(several, answer, now_us)
         self._notes += notes
         self.figures.setdefault(lane.subscriber.name, Figures()).count(notes, answer.took_seconds)
-        _log(lane, was_open=was_open, notes=notes, answer=answer)
+        _log(lane, was_open=was_open, notes=notes, answer=answer, now_us=now_us)
 
     def leave(self) -> Round:
         """What is to be written before the end: what did not go out waits again."""
@@ -325,7 +325,7 @@ def _unknown(taken: Taken, now_us: int) -> Note:
     )
 
 
-def _log(lane: Lane, *, was_open: bool, notes: Collection[Note], answer: Answer) -> None:
+def _log(lane: Lane, *, was_open: bool, notes: Collection[Note], answer: Answer, now_us: int) -> None:
     """What did not arrive is told; and when a subscriber is left alone, and is back."""
     name = lane.subscriber.name
     # What an application's own error says may be somebody's number: it is in the outbox, and in no log.
@@ -334,8 +334,9 @@ def _log(lane: Lane, *, was_open: bool, notes: Collection[Note], answer: Answer)
         log.warning("subscriber.left_alone", **about)
     elif was_open and not lane.is_open:
         log.info("subscriber.back", subscriber=name)
-    for note in notes:
-        if note.state is DeliveryState.DEAD:
-            log.error("event.dead", seq=note.event, attempts=note.attempts, **about)
-        elif note.failed:
-            log.warning("event.failed", seq=note.event, attempt=note.attempts, **about)
+    dead = [note for note in notes if note.state is DeliveryState.DEAD]
+    failed = [note for note in notes if note.failed and note.state is not DeliveryState.DEAD]
+    if dead:
+        log.error("event.dead", seq=dead[0].event, events=len(dead), attempts=dead[0].attempts, **about)
+    if failed and (unsaid := lane.may_log(now_us)) is not None:
+        log.warning("event.failed", seq=failed[0].event, events=len(failed), unsaid=unsaid, **about)

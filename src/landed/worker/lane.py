@@ -43,7 +43,10 @@ AWAY_SECONDS = 60
 UNTRIED_SECONDS = 1.0
 BUFFERED_MAX = 256
 SECOND_US = 1_000_000
+MINUTE_US = 60 * SECOND_US
 NEVER_US = 2**63 - 1
+# Of the failures of one subscriber; the rest is counted in the next line.
+LOGGED_A_MINUTE_MAX = 10
 
 
 class Manner(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +83,7 @@ class Lane:
         self._catches_up_after: int | None = None
         self._failed_in_that = False
         self._has_all = False
+        self._logged_in = self._logged = self._unsaid = 0
 
     @property
     def is_open(self) -> bool:
@@ -153,6 +157,18 @@ class Lane:
         notes = [self._note(taken, answer, now_us) for taken in several]
         # What is older waits in the outbox now, and nothing but probes goes out, or nothing at all.
         return notes + self.give_back() if self.is_open or answer.is_gone else notes
+
+    def may_log(self, now_us: int) -> int | None:
+        """Whether a failure is told of in the log: so many a minute, and how many were not before; None if not."""
+        minute = now_us // MINUTE_US
+        if minute != self._logged_in:
+            self._logged_in, self._logged = minute, 0
+        self._logged += 1
+        if self._logged > LOGGED_A_MINUTE_MAX:
+            self._unsaid += 1
+            return None
+        unsaid, self._unsaid = self._unsaid, 0
+        return unsaid
 
     def give_back(self) -> list[Note]:
         """Let what did not go out yet wait again, as it did."""

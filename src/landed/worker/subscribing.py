@@ -23,6 +23,10 @@ from landed.worker.reach import read_url
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 SCHEMES = {"http": Kind.WEBHOOK, "https": Kind.WEBHOOK, "nats": Kind.NATS, "tls": Kind.NATS}
+GENERIC = {
+    **dict.fromkeys(("json", "xml", "form", "apprise"), "http"),
+    **dict.fromkeys(("jsons", "xmls", "forms", "apprises"), "https"),
+}
 SIGNED = frozenset({Kind.WEBHOOK})
 # How alike a scheme must be to one of these to be taken for a slip of the pen.
 SCHEME_LIKENESS_MIN = 0.75
@@ -41,6 +45,7 @@ def kind_of(address: str, settings: EventSettings) -> Kind:
         read_nats_url(address)
     else:
         _check_people(address)
+        _check_generic(address, settings)
     return kind
 
 
@@ -52,6 +57,17 @@ def _check_people(address: str) -> None:
         if close := get_close_matches(scheme, SCHEMES, n=1, cutoff=SCHEME_LIKENESS_MIN):
             raise SettingsError(f"Nothing goes to {scheme}://: {close[0]}:// is meant, perhaps.") from error
         raise
+
+
+def _check_generic(address: str, settings: EventSettings) -> None:
+    """Apprise's services that post to any URL are webhooks by another name, and may be given no more than those."""
+    scheme, _, rest = address.strip().partition("://")
+    same = GENERIC.get(scheme.lower())
+    if same is not None:
+        # What stands before the host is a name and a password there.
+        authority, slash, path = rest.partition("/")
+        plain = f"{same}://{authority.rpartition('@')[2]}{slash}{path}"
+        read_url(plain, plain_http=settings.plain_http, allowed=settings.networks)
 
 
 def check_name(name: str) -> str:
