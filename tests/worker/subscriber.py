@@ -121,10 +121,11 @@ async def public(_host, _port):
 
 
 @asynccontextmanager
-async def carrying(*, resolver=public, tls=None, now=None, **given_settings):
+async def carrying(*, resolver=public, tls=None, now=None, connections_max=None, **given_settings):
     usual = {"networks": ["127.0.0.1/32"], "plain_http": True}
     clock = {"now": now} if now else {}
-    webhook = Webhook(EventSettings(**(usual | given_settings)), resolver=resolver, tls=tls, **clock)
+    events = EventSettings(**(usual | given_settings))
+    webhook = Webhook(events, resolver=resolver, tls=tls, connections_max=connections_max, **clock)
     try:
         yield webhook
     finally:

@@ -267,6 +267,14 @@ def test_what_was_not_tried_waits_as_it_did_and_says_nothing_of_the_subscriber()
     assert lane.ask(NOON_US + 2 * SECOND_US) is not None
 
 
+def test_people_who_were_not_told_are_told_soon():
+    lane = lane_of(concurrency=1, together_max=10, every_seconds=300)
+    put(lane, taken(1))
+    put(lane)
+    lane.done(lane.next(NOON_US), Answer(taken=False, said="no place", is_untried=True), NOON_US)
+    assert lane.ask(NOON_US + 2 * SECOND_US) is not None
+
+
 def test_a_clock_that_was_ahead_for_a_moment_does_not_silence_it():
     lane = lane_of(concurrency=1, together_max=10, every_seconds=300)
     ahead_us = NOON_US + 48 * 3_600 * SECOND_US

@@ -312,6 +312,8 @@ class Listening(ThreadingHTTPServer):
     """A server that takes what Apprise sends; it answers a status, and not before it may."""
 
     daemon_threads = True
+    # A connection beyond those that wait is tried again by the kernel after a second, and then after two.
+    request_queue_size = 128
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Told)
@@ -459,18 +461,44 @@ async def test_a_service_is_let_go_of_after_the_time_for_its_first_byte(server):
 @in_a_loop
 async def test_services_that_hang_hold_up_no_more_than_so_many_threads(server):
     server.goes_on.clear()
-    carrier = people(whole_seconds_max=0.2)
-    answers = await asyncio.gather(*(carrier.carry(server.url(), [], [told(DELIVERED)]) for _ in range(SENDS_MAX + 2)))
-    said = sorted(answer.said for answer in answers)
-    assert (
-        said
-        == ["no answer within 0.2 s"] * SENDS_MAX
-        + [f"not sent: {SENDS_MAX} messages to people are still on their way"] * 2
-    )
+    before = set(threading.enumerate())
+    carrier = people(whole_seconds_max=0.3)
+    hung = asyncio.gather(*(carrier.carry(server.url(), [], [told(DELIVERED)]) for _ in range(SENDS_MAX)))
+    more = asyncio.gather(*(carrier.carry(server.url(), [], [told(DELIVERED)]) for _ in range(2)))
+    assert {(answer.said, answer.is_untried) for answer in await hung} == {("no answer within 0.3 s", False)}
+    for answer in await more:
+        assert (answer.taken, answer.is_untried) == (False, True)
+        assert answer.said == f"not tried: of {SENDS_MAX} threads for messages to people none was free within 0.3 s"
+    assert len(server.bodies) <= SENDS_MAX
+    started = [each.name for each in set(threading.enumerate()) - before]
+    assert started.count("messages to people") <= SENDS_MAX
     server.goes_on.set()
-    deadline = time.monotonic() + SECONDS_MAX
-    while not (await carrier.carry(server.url(), [], [told(DELIVERED)])).taken:
-        assert time.monotonic() < deadline
+    assert (await carrier.carry(server.url(), [], [told(DELIVERED)])).taken
+
+
+@in_a_loop
+async def test_all_that_are_told_at_the_same_moment_are_told_in_turn(server):
+    carrier = people()
+    count = 3 * SENDS_MAX
+    answers = await asyncio.gather(*(carrier.carry(server.url(), [], [told(DELIVERED)]) for _ in range(count)))
+    assert {(answer.taken, answer.said) for answer in answers} == {(True, "taken by JSON")}
+    assert len(server.bodies) == count
+
+
+@in_a_loop
+async def test_who_waits_for_others_is_told_when_one_of_them_ends(server):
+    server.goes_on.clear()
+    carrier = people()
+    hung = [asyncio.create_task(carrier.carry(server.url(), [], [told(DELIVERED)])) for _ in range(SENDS_MAX)]
+    for _ in hung:
+        assert await asyncio.to_thread(server.came.acquire, timeout=SECONDS_MAX)
+    with listening() as other:
+        waiting = asyncio.create_task(carrier.carry(other.url(), [], [told(DELIVERED)]))
+        await asyncio.sleep(0.05)
+        assert (waiting.done(), other.bodies) == (False, [])
+        server.goes_on.set()
+        assert (await waiting).taken
+    assert all(answer.taken for answer in await asyncio.gather(*hung))
 
 
 @in_a_loop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import importlib.util
 import socket
@@ -217,9 +218,9 @@ def test_who_answers_before_it_read_the_event_is_not_sent_the_rest(run):
     assert sum(read) < 20_000_000
 
 
-def test_no_more_than_so_many_connections_go_to_one_host(run):
+def test_no_more_than_so_many_connections_are_open_at_once(run):
     async def going():
-        async with meeting(concurrency=2) as (server, webhook):
+        async with meeting(connections_max=2) as (server, webhook):
             letters = [webhook.carry(server.url, [SECRET], [letter(number)]) for number in range(20)]
             answers = await asyncio.gather(*letters)
             return all(answer.taken for answer in answers), server.connections, len(server.requests)
@@ -227,14 +228,55 @@ def test_no_more_than_so_many_connections_go_to_one_host(run):
     assert run(going()) == (True, 2, 20)
 
 
-def test_who_waits_for_a_connection_ends_too(run):
+def test_a_subscriber_that_is_slow_holds_up_none_on_the_same_host(run):
     async def going():
-        async with meeting(NEVER, concurrency=1, whole_seconds_max=0.3) as (server, webhook):
-            letters = [webhook.carry(server.url, [SECRET], [letter(number)]) for number in range(2)]
-            return sorted(answer.said for answer in await asyncio.gather(*letters))
+        heard = asyncio.Semaphore(0)
 
-    # The first lets go of its connection in the moment when the second ends.
-    assert set(run(going())) <= {"no connection was free within 0.3 s", "not ended within 0.3 s"}
+        async def never(_writer):
+            heard.release()
+
+        async with meeting(never, concurrency=2) as (slow, webhook):
+            hung = [asyncio.create_task(webhook.carry(slow.url, [SECRET], [letter(number)])) for number in range(40)]
+            for _ in hung:
+                await heard.acquire()
+            slow.answers = [OK]
+            answer = await webhook.carry(slow.url, [SECRET], [letter(41)])
+            for each in hung:
+                each.cancel()
+            await asyncio.wait(hung)
+            return answer.taken, answer.took_seconds < 1
+
+    assert run(going()) == (True, True)
+
+
+def test_who_got_no_connection_was_not_tried(run):
+    async def going():
+        async with meeting(NEVER, connections_max=1, whole_seconds_max=0.6) as (server, webhook):
+            first = asyncio.create_task(webhook.carry(server.url, [SECRET], [letter(1)]))
+            await server.heard.wait()
+            second = await webhook.carry(server.url, [SECRET], [letter(2)])
+            return await first, second, ids(server)
+
+    first, second, came = run(going())
+    assert (first.said, first.is_untried) == ("not ended within 0.6 s", False)
+    assert (second.taken, second.is_untried) == (False, True)
+    assert second.said == "no connection was free within 0.3 s"
+    assert came == [letter(1).id]
+
+
+def test_without_a_file_for_a_socket_nobody_was_tried(run, monkeypatch):
+    def none_left(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def going():
+        async with meeting() as (server, webhook):
+            with monkeypatch.context() as patched:
+                patched.setattr("landed.worker.webhook.judge", none_left)
+                return await webhook.carry("http://127.0.0.1:1/", [SECRET], [letter()]), server.connections
+
+    answer, connections = run(going())
+    assert (answer.taken, answer.is_untried, connections) == (False, True, 0)
+    assert answer.said == "too many open files"
 
 
 # Kept connections.

@@ -149,7 +149,9 @@ class Lane:
         self._flying -= 1
         if answer.is_untried:
             self._probes = False
-            self._rests_until_us = max(self._rests_until_us, now_us + round(UNTRIED_SECONDS * SECOND_US))
+            # Who is told from time to time was not told, so that time does not count.
+            rests_us = 0 if self._manner.every_seconds else self._rests_until_us
+            self._rests_until_us = max(rests_us, now_us + round(UNTRIED_SECONDS * SECOND_US))
             return [_untried(taken) for taken in several] + self.give_back()
         is_early = not self._probes and any(taken.due_us > now_us for taken in several)
         self._failed_in_that = self._failed_in_that or is_early

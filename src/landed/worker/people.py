@@ -4,9 +4,10 @@ The digest is counts, reasons with what to do about them, and a few examples. Nu
 wrote is on one line each, and it fits what the service takes: the worst comes first, and the rest is a number.
 
 Apprise is imported when it is first used, which takes a while, and it blocks; so all of it happens in threads of our
-own, which are bounded in number and hold up no exit. It gets one try: to try again is the dispatch's. What was sent
-but not answered in time is sent again, so people may read it twice. An address may name a service, and nothing on
-this machine: no file, no template, no keys.
+own, which are bounded in number and hold up no exit. Who comes when all of them are busy waits for one, and was not
+tried when none came. It gets one try: to try again is the dispatch's. What was sent but not answered in time is sent
+again, so people may read it twice. An address may name a service, and nothing on this machine: no file, no template, no
+keys.
 """
 
 from __future__ import annotations
@@ -16,12 +17,10 @@ import logging
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from threading import Thread
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -33,6 +32,7 @@ from landed.domain.numbers import masked
 from landed.errors import SettingsError
 from landed.settings import EventSettings
 from landed.worker.letters import ANSWER_CHARACTERS_MAX, Answer, Letter
+from landed.worker.threads import Crowded, Threads
 
 if TYPE_CHECKING:
     from apprise import AppriseAsset, NotifyBase
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 EXAMPLE = "mailto://user:password@example.com"
 FORMS = "https://appriseit.com/services/"
 ADDRESS_CHARACTERS_MAX = 2_048
-SENDS_MAX = 8
+# Each is one service that hangs, for no longer than its own limits as a rule; what is well takes seconds.
+SENDS_MAX = 32
 
 TITLE_CHARACTERS_MAX = 100
 # Discord takes 2,000 characters, and some of what is sent grows on the way, as it is escaped.
@@ -284,46 +285,36 @@ def read_people_url(text: str) -> str:
 
 
 class People:
-    """The carrier to people."""
+    """The carrier to people. It belongs to one loop."""
 
     def __init__(self, settings: EventSettings) -> None:
         self._settings = settings
-        self._sending: set[Future[tuple[bool, str]]] = set()
+        self._threads = Threads("messages to people", SENDS_MAX)
 
     async def carry(self, address: str, secrets: Sequence[str], letters: Sequence[Letter]) -> Answer:
-        """Send one digest of all letters; taken when the service says that it took it."""
+        """Send one digest of all letters; taken when the service says that it took it.
+
+        It may take twice as long as a whole answer may: to wait for a thread, and then for the service.
+        """
         began = time.perf_counter()
-        taken, said = await self._sent(address, letters) if letters else (True, "there was nothing to tell")
-        said = _scrubbed(said, address, secrets)
-        return Answer(taken=taken, said=said, took_seconds=time.perf_counter() - began)
+        answer = await self._sent(address, letters) if letters else Answer(taken=True, said="there was nothing to tell")
+        said = _scrubbed(answer.said, address, secrets)
+        return msgspec.structs.replace(answer, said=said, took_seconds=time.perf_counter() - began)
 
     async def close(self) -> None:
         """Wait for nothing: what is on its way ends by its own time limits, or with the process."""
 
-    async def _sent(self, address: str, letters: Sequence[Letter]) -> tuple[bool, str]:
-        self._sending = {each for each in self._sending if not each.done()}
-        if len(self._sending) >= SENDS_MAX:
-            return False, f"not sent: {len(self._sending)} messages to people are still on their way"
+    async def _sent(self, address: str, letters: Sequence[Letter]) -> Answer:
         seconds = self._settings.whole_seconds_max
-        sending = _in_thread(partial(_send, address, letters, self._settings))
-        self._sending.add(sending)
         try:
+            sending = await self._threads.start(partial(_send, address, letters, self._settings), seconds)
             async with asyncio.timeout(seconds):
-                return await asyncio.wrap_future(sending)
+                taken, said = await asyncio.wrap_future(sending)
+        except Crowded as error:
+            return Answer(taken=False, said=str(error), is_untried=True)
         except TimeoutError:
-            return False, f"no answer within {seconds:g} s"
-
-
-def _in_thread(work: Callable[[], tuple[bool, str]]) -> Future[tuple[bool, str]]:
-    """Work in a thread of its own, since an executor's are waited for at the end, however long a service hangs."""
-    future: Future[tuple[bool, str]] = Future()
-
-    def run() -> None:
-        if future.set_running_or_notify_cancel():
-            future.set_result(work())
-
-    Thread(target=run, name="people", daemon=True).start()
-    return future
+            return Answer(taken=False, said=f"no answer within {seconds:g} s")
+        return Answer(taken=taken, said=said)
 
 
 def _send(address: str, letters: Sequence[Letter], settings: EventSettings) -> tuple[bool, str]:

@@ -17,8 +17,10 @@ of them a second with the one and 750 with the other.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
+import resource
 import select
 import socket
 import ssl
@@ -48,6 +50,7 @@ from landed.errors import SettingsError
 from landed.settings import EventSettings, Network
 from landed.worker.letters import ANSWER_CHARACTERS_MAX, Answer, Letter
 from landed.worker.reach import Address, judge, read_url
+from landed.worker.threads import Crowded, LookUps
 
 AGENT = f"landed/{__version__}"
 
@@ -58,7 +61,13 @@ SECRET_BYTES_MIN, SECRET_BYTES_MAX = 24, 64
 SIGNERS_MAX = 1_024
 URLS_MAX = 1_024
 
-CONNECTIONS_MAX = 512
+# A safety net, for a subscriber's own bound is its lane's: who is slow must not keep others from connecting. Of the
+# files that the process may open, a share is left to everything else, and to connections that are kept unused.
+CONNECTIONS_MAX = 16_384
+FILES_LEFT_SHARE = 0.5
+# What may go by until a thread is free to look up, of the time to connect, and until a connection is, of the whole; the
+# rest is left for what that is for.
+PLACE_SHARE = 0.5
 # Shorter than servers keep one, so that they seldom close it while we write: gunicorn does after 2 s, others after 5.
 KEPT_SECONDS_MAX = 1.5
 ADDRESSES_MAX = 16
@@ -68,6 +77,8 @@ HEADERS_MAX = 64
 # The rest (a wrong path or password, too many at once, a proxy without anybody behind it) is the same for each event.
 OF_ONE_EVENT = frozenset({400, 406, 409, 412, 413, 415, 422, 431, 500})
 WAIT_SECONDS_MAX = 24 * 60 * 60.0
+# The process or the machine has no file left to open a socket with, of which the subscriber knows nothing.
+NO_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 
 _SECONDS = re.compile(r"[0-9]+")
 
@@ -94,7 +105,8 @@ class Phase(StrEnum):
 class Webhook:
     """Carries events over connections that are kept; `resolver` gives the addresses of a host and port.
 
-    `tls` is whom to trust; without it the machine's authorities and certifi's. It belongs to the loop that uses it.
+    `tls` is whom to trust; without it the machine's authorities and certifi's. `connections_max` is of all together. It
+    belongs to the loop that uses it.
     """
 
     def __init__(
@@ -103,14 +115,16 @@ class Webhook:
         *,
         resolver: Resolver | None = None,
         tls: ssl.SSLContext | None = None,
+        connections_max: int | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._settings = settings
-        self._resolver = resolver or _look_up
+        self._resolver = resolver or LookUps(settings.connect_seconds_max * PLACE_SHARE)
         self._tls = tls
+        self._connections_max = connections_max or _connections_max()
         self._now = now
         self._limits = {
-            Phase.QUEUE: settings.whole_seconds_max,
+            Phase.QUEUE: settings.whole_seconds_max * PLACE_SHARE,
             Phase.CONNECT: settings.connect_seconds_max,
             Phase.ANSWER: settings.first_byte_seconds_max,
             Phase.WHOLE: settings.whole_seconds_max,
@@ -140,7 +154,7 @@ class Webhook:
         try:
             return await self._post(self._url(address), self._headers(secrets, letter), letter.body)
         except Exception as error:  # noqa: BLE001 - whatever a server can bring about is an answer, and no fault of ours
-            return Answer(taken=False, said=_said_of(error))
+            return Answer(taken=False, said=_said_of(error), is_untried=_is_ours(error))
 
     def _headers(self, secrets: Sequence[str], letter: Letter) -> Mapping[str, str]:
         if not secrets:
@@ -172,9 +186,11 @@ class Webhook:
         except TimeoutError as error:
             # The system has such an error of its own.
             said = watch.said if watch.timeout.expired() else _said_of(error)
-            return watch.answered(f", and {said}") or Answer(taken=False, said=said)
+            is_untried = watch.timeout.expired() and watch.phase is Phase.QUEUE
+            return watch.answered(f", and {said}") or Answer(taken=False, said=said, is_untried=is_untried)
 
     async def _exchange(self, url: URL, headers: Mapping[str, str], body: bytes, watch: _Watch) -> Answer:
+        watch.enter(Phase.QUEUE)
         try:
             async with self._opened().post(url, headers=headers, data=body, allow_redirects=False) as response:
                 watch.answer = answer = self._answer_of(response)
@@ -215,12 +231,11 @@ class Webhook:
                 connector=aiohttp.TCPConnector(
                     resolver=_Judged(self._resolver, self._settings),
                     socket_factory=partial(_open_socket, self._settings.networks),
-                    # Nothing is remembered of a look-up; but those that come at once share one, so that a name server
-                    # that never answers for one host holds one of the few threads that look up, and not all.
+                    # Nothing is remembered of a look-up; but those that come at once share one.
                     ttl_dns_cache=0,
                     ssl=self._tls or _usual_tls(),
-                    limit=CONNECTIONS_MAX,
-                    limit_per_host=self._settings.concurrency,
+                    limit=self._connections_max,
+                    limit_per_host=0,
                     keepalive_timeout=KEPT_SECONDS_MAX,
                 ),
                 request_class=_Request,
@@ -289,6 +304,14 @@ def _usual_tls() -> ssl.SSLContext:
     return context
 
 
+def _connections_max() -> int:
+    """How many connections there may be, by how many files this process may open."""
+    files_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files_max == resource.RLIM_INFINITY:
+        return CONNECTIONS_MAX
+    return max(1, min(CONNECTIONS_MAX, int(files_max * (1 - FILES_LEFT_SHARE))))
+
+
 # What is dialled.
 
 
@@ -346,12 +369,6 @@ def _family_of(address: Address) -> socket.AddressFamily:
     return socket.AF_INET6 if isinstance(address, IPv6Address) else socket.AF_INET
 
 
-async def _look_up(host: str, port: int) -> Sequence[Address]:
-    """What this machine's resolver says. Zones are left out: what needs one is link-local."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [ip_address(str(at[0]).partition("%")[0]) for _, _, _, _, at in found]
-
-
 def _open_socket(allowed: tuple[Network, ...], info: aiohttp.AddrInfoType) -> socket.socket:
     """A socket for an address that may be dialled. Raises Undialled for any other."""
     family, kind, protocol, _, at = info
@@ -399,7 +416,7 @@ class _Watch:
         self._limits = limits
         self._now = asyncio.get_running_loop().time
         self._ends_at = self._now() + limits[Phase.WHOLE]
-        self._phase = Phase.QUEUE
+        self.phase = Phase.QUEUE
         self.timeout = asyncio.timeout_at(self._ends_at)
         self.is_kept = False
         self.answer: Answer | None = None
@@ -407,13 +424,14 @@ class _Watch:
     def enter(self, phase: Phase) -> None:
         """Wait for this from now on."""
         at = self._now() + self._limits[phase]
-        self._phase = phase if at < self._ends_at else Phase.WHOLE
+        # Who waits for a connection has said nothing yet, be it that the time of the whole ends first.
+        self.phase = phase if at < self._ends_at or phase is Phase.QUEUE else Phase.WHOLE
         self.timeout.reschedule(min(at, self._ends_at))
 
     @property
     def said(self) -> str:
         """Which limit it ran out of."""
-        return self._phase.format(self._limits[self._phase])
+        return self.phase.format(self._limits[self.phase])
 
     def answered(self, more: str) -> Answer | None:
         """What the head said, and what came of the rest; None without a head."""
@@ -449,8 +467,18 @@ async def _kept(*_: object) -> None:
 # What happened, for a person.
 
 
+def _cause_of(error: Exception) -> BaseException:
+    return error.__cause__ if isinstance(error, aiohttp.ClientConnectorError) and error.__cause__ else error
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether it was for want of something here that nothing reached the subscriber."""
+    cause = _cause_of(error)
+    return isinstance(cause, Crowded) or (isinstance(cause, OSError) and cause.errno in NO_FILES)
+
+
 def _said_of(error: Exception) -> str:
-    cause = error.__cause__ if isinstance(error, aiohttp.ClientConnectorError) and error.__cause__ else error
+    cause = _cause_of(error)
     return next((say(cause) for kind, say in SAYINGS if isinstance(cause, kind)), f"failed: {type(cause).__name__}")
 
 
@@ -462,6 +490,7 @@ def _of_system(error: Any) -> str:  # noqa: ANN401 - an OSError, whose number ma
 SAYINGS: Iterable[tuple[type[BaseException], Callable[[Any], str]]] = (
     (SettingsError, str),
     (Undialled, str),
+    (Crowded, str),
     (socket.gaierror, lambda _: "its name cannot be looked up"),
     (ssl.SSLCertVerificationError, lambda error: f"its certificate does not hold: {error.verify_message}"),
     (ssl.SSLError, lambda error: f"no TLS with it: {error.reason or 'the connection ended'}"),
