@@ -1,22 +1,26 @@
 """The dispatch: in stepped time over a real outbox, and at real speed with carriers that fail."""
 
 import asyncio
+import re
 import time
 import tracemalloc
 from collections import Counter, defaultdict
-from contextlib import closing
+from contextlib import closing, suppress
+from ipaddress import ip_network
 
 import apsw
 import pytest
 
 from landed import run
 from landed.domain.events import EventType, Wanted
-from landed.store.outbox import DeliveryState, Kind, Sought, Subscriber, SubscriberState
+from landed.settings import EventSettings
+from landed.store.outbox import DeliveryState, Kind, SecretKept, Sought, Subscriber, SubscriberState
 from landed.store.rows import EVENT_NUMBERS
 from landed.store.sqlite_outbox import SqliteOutbox
 from landed.worker.dispatch import Desk, Dispatch
 from landed.worker.lane import BUFFERED_MAX, SECOND_US, Manner
 from landed.worker.letters import Answer
+from landed.worker.webhook import Webhook, new_secret
 
 NOON_US = 1_800_000_000 * SECOND_US
 HOUR_US = 3_600 * SECOND_US
@@ -323,6 +327,40 @@ def test_what_is_under_way_at_the_end_waits_again_and_what_was_answered_does_not
     stepped.step()
     ids = [road.outbox.events([seq])[0].event.data.message.message_id for seq, _ in stepped.told["shop"]]
     assert ids == ["slow"]
+
+
+def test_one_that_never_answers_slows_no_other_on_its_own_host(road):
+    secrets = (SecretKept(new_secret()),)
+    had = Counter()
+
+    async def answer(reader, writer):
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(re.search(rb"content-length: (\d+)", head, re.IGNORECASE)[1])
+                await reader.readexactly(length)
+                path = head.split()[1].decode()
+                had[path] += 1
+                if path == "/fast":
+                    writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        writer.close()
+
+    async def scenario():
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        for name in ("fast", "hangs"):
+            url = f"http://127.0.0.1:{port}/{name}"
+            road.outbox.add(Subscriber(name=name, kind=Kind.WEBHOOK, address=url, secrets=secrets))
+        road.say(*((f"m{number}", "delivered") for number in range(400)))
+        webhook = Webhook(EventSettings(networks=(ip_network("127.0.0.0/8"),), plain_http=True))
+        began = time.monotonic()
+        await dispatched(road, webhook, lambda: had["/fast"] == 400)
+        server.close()
+        return time.monotonic() - began
+
+    seconds = asyncio.run(scenario())
+    assert had["/hangs"] == Manner().concurrency, "all that it may have are on their way"
+    assert seconds < 8, "one of them takes fifteen"
 
 
 def test_a_letter_says_that_it_is_a_replay(road):
