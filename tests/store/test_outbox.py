@@ -1149,6 +1149,15 @@ def test_only_so_many_are_retired_at_once(place, monkeypatch):
     assert [place.outbox.retire(LATER_US) for _ in range(4)] == [4, 4, 1, 0]
 
 
+def test_a_state_that_changed_meanwhile_is_not_written_over(place):
+    subscriber = place.subscribe()
+    place.outbox.stop(subscriber.row, "it is gone")
+    place.outbox.change(replace(subscriber, secrets=(SecretKept("whsec_new"),)), was=subscriber.state)
+    (kept,) = place.outbox.subscribers()
+    assert (kept.state, kept.reason) == (SubscriberState.STOPPED, "it is gone")
+    assert kept.secrets == (SecretKept("whsec_new"),)
+
+
 # Who only reads.
 
 

@@ -204,7 +204,7 @@ def rotate(
             if each.text != text
         ]
         kept = tuple(each for each in old if (each.until_us or 0) > now_us)
-        outbox.change(replace(subscriber, secrets=(SecretKept(text), *kept)))
+        outbox.change(replace(subscriber, secrets=(SecretKept(text), *kept)), was=subscriber.state)
     if json:
         typer.echo(encode_line({"name": name, "secret": text}))
         return

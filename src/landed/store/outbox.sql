@@ -10,8 +10,8 @@ VALUES (:name, :kind, :address, :wanted, :secrets, :state, :reason, :origin, :cu
 RETURNING id;
 
 -- name: change_subscriber
-UPDATE subscriber SET kind = :kind, address = :address, wanted = :wanted, secrets = :secrets, state = :state,
-    reason = :reason, origin = :origin
+UPDATE subscriber SET kind = :kind, address = :address, wanted = :wanted, secrets = :secrets, origin = :origin,
+    state = iif(:was IN ('', state), :state, state), reason = iif(:was IN ('', state), :reason, reason)
 WHERE id = :row;
 
 -- name: stop_subscriber

@@ -132,10 +132,10 @@ class SqliteOutbox:
             ).get
         return msgspec.structs.replace(subscriber, row=row)
 
-    def change(self, subscriber: Subscriber) -> None:
-        """Keep what is new of one; its cursor stays."""
+    def change(self, subscriber: Subscriber, *, was: SubscriberState | None = None) -> None:
+        """Keep what is new of one; its cursor stays, and its state where that is not as it `was` any more."""
         with transaction(self._db, self.path):
-            self._db.execute(self._sql["change_subscriber"], _subscriber_values(subscriber))
+            self._db.execute(self._sql["change_subscriber"], _subscriber_values(subscriber) | {"was": was or ""})
 
     def remove(self, row: int) -> None:
         """Forget one, with all that waits for it."""
