@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -237,3 +238,20 @@ def test_a_mount_counts_what_it_could_not_keep(mount):
     mount.data.unlink()
     assert mount.ask("POST", TARGET, body, headers["Authorization"]) == 200
     assert mount.figures().requests == {("verified", "503"): 1, ("verified", "200"): 1}
+
+
+def test_attempts_at_a_subscriber_that_does_not_answer_are_counted(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    secret = "whsec_" + base64.b64encode(bytes(32)).decode()
+    subscriber = f'[[subscriber]]\nname = "shop"\nurl = "http://127.0.0.1:{port}/"\nsecret = "{secret}"\n'
+    events = '[events]\nplain_http = true\nnetworks = ["127.0.0.0/8"]\n'
+    (tmp_path / "landed.toml").write_text(subscriber + events)
+    with serving(tmp_path) as serve:
+        serve.post("m")
+        failed = ("landed_event_attempts_total", "webhook", "failed", "shop")
+        until(lambda: serve.metrics()[failed])
+        metrics = serve.metrics()
+    assert metrics["landed_event_attempt_seconds_count", "webhook", "shop"] == metrics[failed]
+    assert metrics["landed_events_waiting", "webhook", "shop"] == 1
+    assert metrics["landed_subscriber_state", "webhook", "active", "shop"] == 1
