@@ -4,6 +4,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest -q
+# Many tests wait for processes of their own, so there may be half as many more of them as there are cores.
+WORKERS = $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)))
 # pytest's exit code where ARGS leave no test to one of the two.
 NONE := 5
 
@@ -17,7 +19,7 @@ run: $(VENV)/installed ## Install what is needed and start the demo
 	@$(BIN)/landed demo $(ARGS)
 
 test: $(VENV)/installed-dev ## Install what is needed and run all tests, those that load the machine by themselves
-	@$(PYTEST) -n auto --dist loadfile -m "not alone" $(ARGS) || [ $$? -eq $(NONE) ]
+	@$(PYTEST) -n $(WORKERS) --dist loadfile -m "not alone" $(ARGS) || [ $$? -eq $(NONE) ]
 	@$(PYTEST) -m alone $(ARGS) || [ $$? -eq $(NONE) ]
 
 check: $(VENV)/installed-dev ## Lint, formatting and types

@@ -1274,7 +1274,7 @@ class Life:
             self.step([(0, 4, How.USUAL, 0), (1, 4, How.USUAL, 0)], [DONE] * len(self.taken))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(moves=st.lists(MOVES, max_size=25))
 @pytest.mark.parametrize("kind", OUTBOXES)
 def test_each_event_that_is_wanted_comes_to_one_end_whatever_happens(kind, moves):

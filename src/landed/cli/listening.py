@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets as randomness
+import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,8 +76,7 @@ def listen(  # noqa: PLR0913 - one argument an option
         _check_near(forward_to, settings)
         typer.echo(f"Events go to {forward_to}, signed with {_told_secret(secret, text)}", err=True)
     look = None if json else Look(sys.stdout, show_numbers=show_numbers)
-    with suppress(KeyboardInterrupt):
-        asyncio.run(_listen(settings, wanted, look, forward_to, text))
+    asyncio.run(_until_told(_listen(settings, wanted, look, forward_to, text)))
 
 
 def try_event(
@@ -112,6 +112,15 @@ def try_event(
         answer = asyncio.run(_tried(settings, str(subscriber), letter))
     typer.echo(f"{'taken' if answer.taken else 'not taken'}: {answer.said} ({answer.took_seconds:.1f} s)")
     raise typer.Exit(0 if answer.taken else 1)
+
+
+async def _until_told(listening: Coroutine[object, object, None]) -> None:
+    """Listen until Ctrl-C, or until told to end; also where whoever started us has signals ignored."""
+    task = asyncio.create_task(listening)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 async def _listen(settings: Settings, wanted: Wanted, look: Look | None, forward_to: str | None, secret: str) -> None:
