@@ -6,7 +6,7 @@ import pytest
 
 from landed.domain.events import EventType, Traits
 from landed.domain.moments import moment
-from landed.store.outbox import KeptEvent, Kind, Subscriber, SubscriberState, Taken
+from landed.store.outbox import Ask, KeptEvent, Kind, Subscriber, SubscriberState, Taken
 from landed.worker.dispatch import ATTEMPT_BOUNDS_SECONDS, Desk, Figures
 from landed.worker.lane import ATTEMPTS_MAX, SECOND_US, Manner
 from landed.worker.letters import Answer
@@ -24,9 +24,9 @@ def desk_of(*subscribers):
     return desk
 
 
-def answer(desk, subscriber, given, *, count=1, attempts=0):
-    """So many events go out together, were tried so often before, and this comes of it."""
-    several = [
+def taken(subscriber, *, count=1, attempts=0):
+    """So many events that were tried so often before."""
+    return [
         Taken(
             subscriber=subscriber.row,
             kept=KeptEvent(
@@ -36,7 +36,11 @@ def answer(desk, subscriber, given, *, count=1, attempts=0):
         )
         for seq in range(count)
     ]
-    desk.done(desk.lanes[subscriber.row], several, given, NOON_US)
+
+
+def answer(desk, subscriber, given, **about):
+    """Such events go out together, and this comes of it."""
+    desk.done(desk.lanes[subscriber.row], taken(subscriber, **about), given, NOON_US)
 
 
 def counts_of(*seconds):
@@ -66,9 +70,11 @@ def test_each_event_is_counted_by_what_came_of_it_and_each_attempt_by_its_time(g
 def test_what_goes_back_untried_is_counted_as_nothing():
     desk = desk_of(SHOP)
     lane = desk.lanes[SHOP.row]
+    lane.put(Ask(subscriber=SHOP, count=5), taken(SHOP, count=5))
     for _ in range(30):
         answer(desk, SHOP, NO)
     assert lane.is_open
+    assert lane.give_back() == [], "they have gone back"
     assert desk.figures["shop"] == Figures(failed=30, seconds=30 * 31.0, counts=[0] * 11 + [30])
 
 
