@@ -138,6 +138,7 @@ def test_what_is_raised_fails_that_call_and_nothing_else(error, told, is_async):
 
     line = (coroutine if is_async else plain).__code__.co_firstlineno + 1
     assert not failed.taken
+    assert failed.is_refusal
     assert failed.said == f"{told} ({FILE}:{line})"
     assert after.taken
 
@@ -241,6 +242,7 @@ async def test_calls_that_hang_keep_their_places_and_no_thread_more_is_started()
     async with office(hangs, seconds=SHORT_SECONDS, concurrency=4) as it:
         answers = await asyncio.gather(*(it.call(hangs, number) for number in range(4)))
         assert {answer.said.partition("hangs ")[2] for answer in answers} == {"has not returned after 0.1 s"}
+        assert not any(answer.is_refusal for answer in answers), "it may be that it takes no other, either"
         began = time.monotonic()
         refused = await asyncio.gather(*(it.call(hangs, number) for number in range(50)))
         assert time.monotonic() - began < SHORT_SECONDS

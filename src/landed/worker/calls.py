@@ -37,6 +37,7 @@ log = structlog.get_logger("landed.handlers")
 class Called(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What came of a call. `error` and `where` are for the log, which has none of an error's own text.
 
+    `has_raised` says that the handler ended it by an error of its own, which another event need not bring about.
     `is_stuck` says that all places of the handler are taken by calls that have been given up.
     """
 
@@ -45,13 +46,14 @@ class Called(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: str = ""
     where: str = ""
     is_stuck: bool = False
+    has_raised: bool = False
 
     @classmethod
     def raised(cls, error: BaseException, handler: Handler) -> Called:
         """A call that ended by an error."""
         where = where_of(handler, error)
         told = told_of(error, ANSWER_CHARACTERS_MAX - len(where) - len(" ()"))
-        return cls(said=f"{told} ({where})", error=kind_of(error), where=where)
+        return cls(said=f"{told} ({where})", error=kind_of(error), where=where, has_raised=True)
 
 
 RETURNED = Called(said="returned", taken=True)
@@ -214,9 +216,8 @@ async def carry_each(name: str, letters: Sequence[Letter], call: Callable[[Lette
                 "handler.failed", handler=name, event_id=letter.id, error=called.error, where=called.where or None
             )
             break
-    # What raised has a line; the rest is a handler that hangs, or its process.
-    is_refusal = bool(called.where)
-    return Answer(taken=called.taken, said=called.said, is_refusal=is_refusal, took_seconds=time.monotonic() - began)
+    took_seconds = time.monotonic() - began
+    return Answer(taken=called.taken, said=called.said, is_refusal=called.has_raised, took_seconds=took_seconds)
 
 
 async def _awaited(handler: Handler, event: HandlerEvent) -> Called:
