@@ -456,22 +456,25 @@ def test_a_call_that_ends_the_process_fails_and_the_next_is_taken(name, said):
     async def ended():
         async with office() as it:
             with capture_logs() as lines:
-                return await it.said(name), (await it.call("well")).taken, [line["event"] for line in lines]
+                died = await it.call(name)
+                assert not died.is_untried, "no other can have been to blame"
+                return died.said, (await it.call("well")).taken, [line["event"] for line in lines][:3]
 
     answers = asyncio.run(asyncio.wait_for(ended(), SECONDS_MAX))
 
-    assert answers == (said, True, ["handlers.died", "handler.failed", "handlers.started"])
+    assert answers == (said, True, ["handlers.died", "handlers.apart", "handler.failed"])
 
 
 @run
-async def test_all_calls_under_way_fail_when_the_process_is_killed():
+async def test_calls_under_way_together_when_the_process_is_killed_were_not_tried():
     async with office() as it:
         calls = [asyncio.create_task(it.call("hangs", number)) for number in (1, 2, 3)]
         await until(lambda: len(left("begun-*")) == 3)
         os.kill(it.apart.pid, signal.SIGKILL)
         answers = await asyncio.gather(*calls)
 
-        assert {answer.said for answer in answers} == {"the handlers' process died (signal 9)"}
+        died = "the handlers' process died (signal 9), with 3 calls under way"
+        assert {(answer.taken, answer.said, answer.is_untried) for answer in answers} == {(False, died, True)}
         assert (await it.call("well")).taken
 
 
@@ -513,6 +516,10 @@ def test_the_wait_for_the_next_process_grows_up_to_a_limit():
     assert max(waits) == waits[-1] == BACK_OFF_LAST_SECONDS
 
     back_off.note(lived_seconds=STEADY_SECONDS + 1)
+    assert back_off.left_seconds <= BACK_OFF_FIRST_SECONDS
+    back_off.note(lived_seconds=0.1)
+    back_off.reset()
+    back_off.note(lived_seconds=0.1)
     assert back_off.left_seconds <= BACK_OFF_FIRST_SECONDS
 
 

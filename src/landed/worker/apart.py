@@ -1,12 +1,23 @@
 """Calls the application's handlers in a process of their own, so that what breaks there breaks nothing else.
 
-A handler that crashes, that ends its process or blocks Python's lock fails the calls that are under way there, and the
-next process is started, after a while that grows with each that dies young. What has only used up its time is cancelled
-or given up in there (see `landed.worker.calls`); a process is killed for it in two cases: it does not answer when it is
-asked whether it is alive, or all places of a handler are taken by calls that do not return. In the second case others
-may end theirs first, and a new process takes what comes meanwhile.
+A handler that crashes, that ends its process or blocks Python's lock ends the calls that are under way there, and the
+next process is started, after a while that grows with each that dies young. Whose fault it was decides what becomes of
+those calls and handlers:
 
-The process ends when this one does, however that goes.
+1. One call was under way: it has failed, and its handler is *guilty*.
+2. Several of one handler: nobody knows which it was, so none of them was an attempt, and the handler is guilty.
+3. Several of several handlers: none was an attempt, and all of these handlers are *suspect*.
+
+Both are called in a room of their own, that is in another process, so that a crash there harms nobody else and tells
+whose it was. Who is guilty is called one at a time at first, so that it tells the call, too. Both are back among the
+others when so many calls have come back without a crash; suspects after a while in any case. If there are more of them
+than rooms, some share one, and are called one at a time.
+
+What has only used up its time is cancelled or given up in there (see `landed.worker.calls`); a process is killed for it
+in two cases: it does not answer when it is asked whether it is alive, or all places of a handler are taken by calls
+that do not return. In the second case others may end theirs first, and a new process takes what comes meanwhile.
+
+The processes end when this one does, however that goes.
 """
 
 from __future__ import annotations
@@ -16,7 +27,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from itertools import count
 from pathlib import Path
@@ -35,7 +46,7 @@ from landed.worker.letters import ANSWER_CHARACTERS_MAX, Answer, Letter
 
 CHILD_MODULE = "landed.worker.apart_child"
 START_SECONDS_MAX = 60.0
-# How long a call waits for a process when there is none.
+# How long a call waits for its turn, and for a process when there is none.
 UP_SECONDS_MAX = 10.0
 PONG_SECONDS_MAX = 5.0
 # From the end of a call's time until its answer ought to be here.
@@ -53,10 +64,21 @@ REAP_SECONDS = 0.01
 # Ends that are no news.
 CLOSED = "landed ends"
 UNLOADED = "its handlers do not load"
-QUIETLY = (CLOSED, UNLOADED)
+DISMISSED = "no call needs it any more"
+QUIETLY = (CLOSED, UNLOADED, DISMISSED)
 BACK_OFF_FIRST_SECONDS = 0.2
 BACK_OFF_LAST_SECONDS = 5.0
 STEADY_SECONDS = 60.0
+# Beside the one for all.
+ROOMS_MAX = 8
+# Calls that come back from one process: until it counts as one that works, suspects are trusted, and who is guilty is
+# called as often at once as others. Those that were under way at a crash are called again first, so twice as many as
+# those may be are enough in any case.
+WELL_CALLS_MIN = 20
+WELL_CALLS_A_PLACE = 2
+# Until who is guilty is trusted: one event in so many may crash it.
+ACQUITTED_CALLS = 1_000
+SUSPECT_SECONDS = 60.0
 
 log = structlog.get_logger("landed.handlers")
 
@@ -76,22 +98,23 @@ class Apart:
         self._settings = settings
         self._start_seconds_max = start_seconds_max
         self._pong_seconds_max = pong_seconds_max
-        self._child: _Child | None = None
-        self._children: set[_Child] = set()
-        self._starting: asyncio.Task[None] | None = None
-        self._ending: set[asyncio.Task[None]] = set()
-        self._back_off = BackOff()
-        self._why = ""
         self._is_closed = False
+        self._children: set[_Child] = set()
+        self._ending: set[asyncio.Task[None]] = set()
+        self._well_calls = max(WELL_CALLS_MIN, WELL_CALLS_A_PLACE * settings.concurrency)
+        self._hall = self._new_room()
+        # Where those are called that are suspect or guilty.
+        self._rooms: dict[str, _Room] = {}
 
     @property
     def pid(self) -> int | None:
-        """The process that takes calls now."""
-        return None if self._child is None else self._child.pid
+        """The process that takes the calls of all that are not apart from the others."""
+        return None if self._hall.child is None else self._hall.child.pid
 
     async def start(self) -> list[tuple[str, Wanted]]:
         """Start the process; the handlers' names and what each wants. SettingsError when there are none."""
-        self._child, handlers = await self._started()
+        child, handlers = await self._started()
+        self._hall.take(child)
         return list(handlers)
 
     async def carry(self, address: str, secrets: Sequence[str], letters: Sequence[Letter]) -> Answer:
@@ -100,54 +123,70 @@ class Apart:
         return await carry_each(address, letters, lambda letter: self._call(address, letter))
 
     async def close(self) -> None:
-        """End the process, within two seconds."""
+        """End the processes, within two seconds."""
         self._is_closed = True
-        if self._starting is not None:
-            self._starting.cancel()
+        for room in {self._hall, *self._rooms.values()}:
+            room.close()
         for ending in self._ending:
             ending.cancel()
         await asyncio.gather(*(child.end() for child in self._children))
 
     async def _call(self, name: str, letter: Letter) -> Called:
-        child = await self._up()
-        if isinstance(child, Called):
-            return child
-        called = await child.call(name, letter)
-        if called.is_stuck and child is self._child:
-            self._leave(child)
-            ending = asyncio.create_task(child.retire(f"calls of {name} do not return"))
-            self._ending.add(ending)
-            ending.add_done_callback(self._ending.discard)
+        room = self._rooms.get(name, self._hall)
+        called, child = await room.call(name, letter)
+        if child is not None and called.is_stuck and child is room.child:
+            room.renew()
+            self._end(child.retire(f"calls of {name} do not return"))
+        if room.is_trusted:
+            self._let_go(room, room.guests)
         return called
 
-    async def _up(self) -> _Child | Called:
-        """The process, after waiting for it for a while; or what to say without one."""
-        if self._child is not None and self._child.is_over:
-            self._leave(self._child)
-        if self._child is None and not self._is_closed:
-            self._starting = self._starting or asyncio.create_task(self._start_again())
-            await asyncio.wait({self._starting}, timeout=UP_SECONDS_MAX)
-        if self._child is not None:
-            return self._child
-        said = self._why or "the handlers' process has not started yet"
-        return Called(said=bounded(said, ANSWER_CHARACTERS_MAX), error="no process")
+    def _fell(self, room: _Room, child: _Child) -> None:
+        """A process has died: who was under way there is called apart from now on."""
+        names = set() if self._is_closed else set(child.died_with)
+        is_guilty = len(names) == 1
+        for name in names:
+            self._set_apart(name, is_guilty=is_guilty)
+        if is_guilty and room is not self._hall:
+            self._let_suspects_go(room, room.guests)
 
-    def _leave(self, child: _Child) -> None:
-        """Give it no more calls."""
-        self._child = None
-        self._back_off.note(child.lived_seconds)
+    def _set_apart(self, name: str, *, is_guilty: bool) -> None:
+        room = self._rooms.get(name)
+        if room is None:
+            room = self._room_to_be_had()
+            self._rooms[name] = room
+            asyncio.get_running_loop().call_later(SUSPECT_SECONDS, self._let_suspects_go, room, [name])
+            log.warning("handlers.apart", handler=name, guilty=is_guilty)
+        room.guests[name] = room.guests.get(name, False) or is_guilty
 
-    async def _start_again(self) -> None:
-        try:
-            await asyncio.sleep(self._back_off.left_seconds)
-            self._child, _ = await self._started()
-            self._why = ""
-        except (SettingsError, SurroundingsError) as error:
-            self._why = str(error)
-            self._back_off.note(0.0)
-            log.error("handlers.unstarted", error=self._why)  # noqa: TRY400 - the sentence says it all
-        finally:
-            self._starting = None
+    def _room_to_be_had(self) -> _Room:
+        rooms = set(self._rooms.values())
+        if len(rooms) >= ROOMS_MAX:
+            return min(rooms, key=lambda room: len(room.guests))
+        room = self._new_room()
+        room.begin()
+        return room
+
+    def _new_room(self) -> _Room:
+        return _Room(self._started, self._fell, self._well_calls)
+
+    def _let_suspects_go(self, room: _Room, guests: Iterable[str]) -> None:
+        """Those of them that are still there, and not guilty."""
+        self._let_go(room, [guest for guest in guests if room.guests.get(guest) is False])
+
+    def _let_go(self, room: _Room, guests: Iterable[str]) -> None:
+        """Call these among the others again; a room that nobody needs is closed when its last call has come back."""
+        for name in list(guests):
+            del room.guests[name], self._rooms[name]
+        if not room.guests and not room.is_closed:
+            room.close()
+            if room.child is not None:
+                self._end(room.child.dismiss())
+
+    def _end(self, ending: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(ending)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     async def _started(self) -> tuple[_Child, tuple[tuple[str, Wanted], ...]]:
         """A process that has loaded its handlers."""
@@ -178,6 +217,129 @@ class Apart:
         raise SettingsError(said.sentence)
 
 
+class _Room:
+    """Where calls go: one process after the other, the next one started as soon as it may when the last one ends.
+
+    `guests` are those that it is for, and whether each is guilty; none where it is for all.
+    """
+
+    def __init__(
+        self,
+        started: Callable[[], Awaitable[tuple[_Child, object]]],
+        fell: Callable[[_Room, _Child], None],
+        well_calls: int,
+    ) -> None:
+        self._started = started
+        self._fell = fell
+        self._well_calls = well_calls
+        self._back_off = BackOff()
+        self._turn = asyncio.Lock()
+        self._starting: asyncio.Task[None] | None = None
+        # Of the start that is under way.
+        self._outcome = asyncio.Event()
+        self._why = ""
+        self.child: _Child | None = None
+        self.guests: dict[str, bool] = {}
+        self.is_closed = False
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether its guests may be called among the others again."""
+        enough = ACQUITTED_CALLS if any(self.guests.values()) else self._well_calls
+        return bool(self.guests) and self._came_back >= enough
+
+    @property
+    def _came_back(self) -> int:
+        return 0 if self.child is None else self.child.came_back
+
+    @property
+    def _is_one_at_a_time(self) -> bool:
+        return len(self.guests) > 1 or (any(self.guests.values()) and self._came_back < self._well_calls)
+
+    async def call(self, name: str, letter: Letter) -> tuple[Called, _Child | None]:
+        """Call a handler in the process that there is, or will be soon; what came of it, and which it was."""
+        child = await self._up()
+        if child is None or not self._is_one_at_a_time:
+            return await self._called(child, name, letter)
+        try:
+            async with asyncio.timeout(UP_SECONDS_MAX):
+                await self._turn.acquire()
+        except TimeoutError:
+            return Called(said="others have their turn", error="no turn", is_untried=True), None
+        try:
+            return await self._called(await self._up(), name, letter)
+        finally:
+            self._turn.release()
+
+    def begin(self) -> None:
+        """Start a process."""
+        self._outcome = asyncio.Event()
+        self._starting = asyncio.create_task(self._start())
+
+    def take(self, child: _Child) -> None:
+        """Call in this one from now on."""
+        self.child = child
+        child.when_over = lambda: self._over(child)
+        if child.is_over:
+            self._over(child)
+
+    def renew(self) -> None:
+        """Give the process no more calls, and start the next one."""
+        if self.child is not None:
+            if self._came_back >= self._well_calls:
+                self._back_off.reset()
+            self._back_off.note(self.child.lived_seconds)
+            self.child = None
+        if not self.is_closed:
+            self.begin()
+
+    def close(self) -> None:
+        """Start nothing any more; a process that there is goes on."""
+        self.is_closed = True
+        if self._starting is not None:
+            self._starting.cancel()
+        self._outcome.set()
+
+    def _over(self, child: _Child) -> None:
+        if child is self.child:
+            self.renew()
+        self._fell(self, child)
+
+    async def _called(self, child: _Child | None, name: str, letter: Letter) -> tuple[Called, _Child | None]:
+        if child is not None:
+            return await child.call(name, letter), child
+        said = self._why or "the handlers' process has not started yet"
+        return Called(said=bounded(said, ANSWER_CHARACTERS_MAX), error="no process", is_untried=True), None
+
+    async def _up(self) -> _Child | None:
+        """The process, after waiting for it for a while."""
+        if self.child is None:
+            if not self.is_closed and (self._starting is None or self._starting.done()):
+                self.begin()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(UP_SECONDS_MAX):
+                    await self._outcome.wait()
+        return self.child
+
+    async def _start(self) -> None:
+        """Until there is one."""
+        while True:
+            await asyncio.sleep(self._back_off.left_seconds)
+            try:
+                child, _ = await self._started()
+            except (SettingsError, SurroundingsError) as error:
+                self._why = str(error)
+                self._back_off.note(0.0)
+                log.error("handlers.unstarted", error=self._why)  # noqa: TRY400 - the sentence says it all
+                outcome, self._outcome = self._outcome, asyncio.Event()
+                outcome.set()
+            else:
+                self._why = ""
+                self._outcome.set()
+                self.take(child)
+                return
+
+
 class BackOff:
     """When the next process may start: later each time, and soon again after one that lived long."""
 
@@ -190,6 +352,10 @@ class BackOff:
         is_first = lived_seconds > STEADY_SECONDS or not self._seconds
         self._seconds = BACK_OFF_FIRST_SECONDS if is_first else min(self._seconds * 2, BACK_OFF_LAST_SECONDS)
         self._until = time.monotonic() + self._seconds
+
+    def reset(self) -> None:
+        """One did its work."""
+        self._seconds = 0.0
 
     @property
     def left_seconds(self) -> float:
@@ -215,9 +381,15 @@ class _Child:
         self._pong_seconds_max = pong_seconds_max
         self._numbers = count(1)
         self._asked: dict[int, asyncio.Future[Called]] = {}
+        # The handlers of those that are calls.
+        self._names: dict[int, str] = {}
         self._began = time.monotonic()
         self._killed_for = ""
         self.is_over = False
+        self.came_back = 0
+        # The handlers of the calls that were under way when it died of itself, or was killed for its silence.
+        self.died_with: tuple[str, ...] = ()
+        self.when_over: Callable[[], None] = lambda: None
         self.greeting: asyncio.Future[Loaded | Unloaded | None] = asyncio.get_running_loop().create_future()
         self._reading = asyncio.create_task(self._read())
         self.tending = asyncio.create_task(self._tend())
@@ -268,10 +440,11 @@ class _Child:
                 is_sample=letter.is_sample,
             )
         )
+        self._names[number] = name
         try:
             await self._wait_for(answer)
         finally:
-            del self._asked[number]
+            del self._asked[number], self._names[number]
             if not answer.done():
                 self._write(GiveUp(number))
         return (
@@ -282,6 +455,11 @@ class _Child:
         """Let what is under way come to its end, and then end it."""
         await self._all_answered(TIMES_A_CALL * (self._seconds_max + SLACK_SECONDS))
         await self.silence(reason)
+
+    async def dismiss(self) -> None:
+        """Let what is under way come to its end, and then ask it to end."""
+        await self._all_answered(TIMES_A_CALL * (self._seconds_max + SLACK_SECONDS))
+        await self.end(DISMISSED)
 
     async def silence(self, reason: str) -> None:
         """End it, and let it print first where its threads are."""
@@ -295,9 +473,9 @@ class _Child:
         self._killed_for = self._killed_for or reason
         self._process.kill()
 
-    async def end(self) -> None:
+    async def end(self, reason: str = CLOSED) -> None:
         """Ask it to end, and see that it does."""
-        self._killed_for = self._killed_for or CLOSED
+        self._killed_for = self._killed_for or reason
         self._process.terminate()
         await asyncio.wait({self.tending}, timeout=TERM_SECONDS_MAX)
         self._process.kill()
@@ -331,7 +509,7 @@ class _Child:
         answer: asyncio.Future[Called] = asyncio.get_running_loop().create_future()
         self._asked[number] = answer
         if self.is_over:
-            answer.set_result(self._died())
+            answer.set_result(Called(said="the handlers' process has ended", error="process died", is_untried=True))
         else:
             self._write(question(number))
         return number, answer
@@ -353,11 +531,14 @@ class _Child:
         self._writer.close()
         if not self.greeting.done():
             self.greeting.set_result(None)
-        for answer in self._asked.values():
-            if not answer.done():
-                answer.set_result(self._died())
+        unanswered = [number for number, answer in self._asked.items() if not answer.done()]
+        names = tuple(self._names[number] for number in unanswered if number in self._names)
+        for number in unanswered:
+            self._asked[number].set_result(self._died(len(names)))
         if self._killed_for not in QUIETLY:
             log.warning("handlers.died", pid=self.pid, how=self.how, killed_for=self._killed_for or None)
+            self.died_with = names
+        self.when_over()
 
     async def _reap(self) -> None:
         """Wait for the end of one that speaks no more, and end it when it does not come."""
@@ -375,14 +556,19 @@ class _Child:
                     answer = self._asked.get(reply.number)
                     if answer is not None and not answer.done():
                         answer.set_result(reply.called)
+                        self.came_back += reply.number in self._names
                 elif not self.greeting.done():
                     self.greeting.set_result(reply)
 
-    def _died(self) -> Called:
+    def _died(self, calls: int) -> Called:
         said = f"the handlers' process died ({self.how})"
         if self._killed_for:
             said = f"the handlers' process was ended: {self._killed_for}"
-        return Called(said=bounded(said, ANSWER_CHARACTERS_MAX), error="process died")
+        # Whose fault it was is known where there was one only, and whether it was anybody's.
+        is_untried = calls > 1 or self._killed_for in QUIETLY
+        if calls > 1:
+            said += f", with {calls} calls under way"
+        return Called(said=bounded(said, ANSWER_CHARACTERS_MAX), error="process died", is_untried=is_untried)
 
 
 def _run(theirs: socket.socket, settings: EventSettings, target: str) -> subprocess.Popen[bytes]:

@@ -38,7 +38,8 @@ class Called(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What came of a call. `error` and `where` are for the log, which has none of an error's own text.
 
     `has_raised` says that the handler ended it by an error of its own, which another event need not bring about.
-    `is_stuck` says that all places of the handler are taken by calls that have been given up.
+    `is_stuck` says that all places of the handler are taken by calls that have been given up; `is_untried` that the
+    handler was not called, or that it may have been another's fault.
     """
 
     said: str
@@ -47,6 +48,7 @@ class Called(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     where: str = ""
     is_stuck: bool = False
     has_raised: bool = False
+    is_untried: bool = False
 
     @classmethod
     def raised(cls, error: BaseException, handler: Handler) -> Called:
@@ -212,12 +214,19 @@ async def carry_each(name: str, letters: Sequence[Letter], call: Callable[[Lette
     for letter in letters:
         called = await call(letter)
         if not called.taken:
-            log.warning(
-                "handler.failed", handler=name, event_id=letter.id, error=called.error, where=called.where or None
-            )
+            # Of those that were not tried there may be many, and what befell them has been told.
+            if not called.is_untried:
+                log.warning(
+                    "handler.failed", handler=name, event_id=letter.id, error=called.error, where=called.where or None
+                )
             break
-    took_seconds = time.monotonic() - began
-    return Answer(taken=called.taken, said=called.said, is_refusal=called.has_raised, took_seconds=took_seconds)
+    return Answer(
+        taken=called.taken,
+        said=called.said,
+        is_refusal=called.has_raised,
+        is_untried=called.is_untried,
+        took_seconds=time.monotonic() - began,
+    )
 
 
 async def _awaited(handler: Handler, event: HandlerEvent) -> Called:
