@@ -12,34 +12,27 @@ Frameworks are imported only when they are used.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import re
-import threading
 import time
 import weakref
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
-import structlog
 
-from landed.errors import JournalBroken, LandedError, SettingsError, SurroundingsError
+from landed.errors import LandedError, SettingsError
 from landed.gate.answers import ADVICE, RETRY_AFTER_SECONDS
-from landed.gate.http import ADVICE_ON_REFUSED, COMMIT_BYTES_MAX, HEALTH_PATH, RECORD_BYTES
-from landed.gate.judge import ANSWERS, METHODS, Judge, Keep, Verdict, keyring_of, normal
-from landed.gate.keeper import CUT_BYTES, Keeper
+from landed.gate.http import ADVICE_ON_REFUSED, HEALTH_PATH
+from landed.gate.judge import ANSWERS, METHODS, Judge, Keep, keyring_of, normal
+from landed.gate.keeper import CUT_BYTES
 from landed.gate.meter import HEALTH, UNJUDGED, Meter
-from landed.journal.disk import Disk
-from landed.journal.quarantine import FILE as QUARANTINE_FILE
-from landed.journal.quarantine import SqliteQuarantine
-from landed.journal.sqlite import FILE, SqliteJournal
-from landed.settings import Limits, Settings, load
+from landed.gate.shelf import Refused, Room, Shelf, Waiting, log
+from landed.settings import Settings, load
 from landed.vonage.request import Request
 from landed.vonage.signing import Keyring
 
@@ -55,8 +48,6 @@ READ_BYTES_MAX = 64 * 1024
 LENGTH_DIGITS_MAX = 18
 REFUSED_LINE_SECONDS = 1.0
 
-FORK_SECONDS_MAX = 10.0
-
 ADVICE_ON_WORKER = "answered 503 until that is mended, and this process starts again"
 ADVICE_ON_BODY = "something in the application took the body before landed: let it leave landed's paths alone"
 
@@ -67,16 +58,6 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-
-# Through the standard library's logging, which the application around us has arranged as it likes.
-log = structlog.wrap_logger(
-    logging.getLogger("landed.mount"),
-    processors=[
-        structlog.stdlib.filter_by_level,
-        structlog.processors.KeyValueRenderer(key_order=["event"], sort_keys=True),
-    ],
-    wrapper_class=structlog.stdlib.BoundLogger,
-)
 
 
 class Startable(Protocol):
@@ -130,8 +111,8 @@ class Webhooks:
                 f"The webhooks are kept in {directory}, and the worker works on {worker.data}: give both the same data."
             )
         self._meter = Meter(directory, "mount")
-        self._shelf = _Shelf(directory, settings.limits, self._meter)
-        self._room = _Room(settings.limits.buffered_bytes_max)
+        self._shelf = Shelf(directory, settings.limits, self._meter)
+        self._room = Room(settings.limits.buffered_bytes_max)
         os.register_at_fork(
             before=_weakly(self._shelf.hold),
             after_in_parent=_weakly(self._shelf.go_on),
@@ -288,7 +269,7 @@ class Webhooks:
                 await self._read_asgi(receive, body, self._bytes_to_read(asked))
                 waiting = self._judged(asked, bytes(body))
                 status = waiting if isinstance(waiting, HTTPStatus) else await self._settled(waiting)
-        except _Refused as refused:
+        except Refused as refused:
             status = self._not_kept(refused.status)
         except _Gone:
             return None
@@ -304,7 +285,7 @@ class Webhooks:
                 async with asyncio.timeout_at(deadline):
                     message = await receive()
             except TimeoutError:
-                raise _Refused(HTTPStatus.REQUEST_TIMEOUT) from None
+                raise Refused(HTTPStatus.REQUEST_TIMEOUT) from None
             if message["type"] == "http.disconnect":
                 raise _Gone
             piece = message.get("body", b"")
@@ -312,7 +293,7 @@ class Webhooks:
             body += piece
             more = message.get("more_body", False)
 
-    async def _settled(self, waiting: _Waiting) -> HTTPStatus:
+    async def _settled(self, waiting: Waiting) -> HTTPStatus:
         # A thread of ours commits what has gathered meanwhile. Measured in one process with 16 and 64
         # clients: 7,000 and 9,900 a second, and the loop is held up for 0.4 ms (median); with the commit
         # on the loop, as the gate does it, each request has its own: 2,200 and 2,500, and 20 and 75 ms.
@@ -352,7 +333,7 @@ class Webhooks:
             taken_bytes = len(body)
             waiting = self._judged(asked, body)
             return waiting if isinstance(waiting, HTTPStatus) else self._shelf.settle(waiting)
-        except _Refused as refused:
+        except Refused as refused:
             return self._not_kept(refused.status)
         finally:
             self._room.give_back(taken_bytes)
@@ -362,18 +343,18 @@ class Webhooks:
         self._start_worker()
         limits = self._limits
         if asked.target_bytes > limits.url_bytes_max:
-            raise _Refused(HTTPStatus.REQUEST_URI_TOO_LONG)
+            raise Refused(HTTPStatus.REQUEST_URI_TOO_LONG)
         header_bytes = sum(len(name) + len(value) + 4 for name, value in asked.headers)
         if header_bytes > limits.header_bytes_max or len(asked.headers) > limits.header_count_max:
-            raise _Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         if asked.path == HEALTH_PATH and asked.method in ("GET", "HEAD"):
             able = self._shelf.able
             return self._not_kept(HTTPStatus.OK if able else HTTPStatus.SERVICE_UNAVAILABLE, HEALTH)
         if asked.path in ANSWERS and asked.method in METHODS:
             return None
         if (asked.length or 0) > limits.body_bytes_max:
-            raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-        raise _Refused(HTTPStatus.METHOD_NOT_ALLOWED if asked.path in ANSWERS else HTTPStatus.NOT_FOUND)
+            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        raise Refused(HTTPStatus.METHOD_NOT_ALLOWED if asked.path in ANSWERS else HTTPStatus.NOT_FOUND)
 
     def _start_worker(self) -> None:
         # Not when this was made: a server that forks would have its first process work, which serves nobody.
@@ -385,14 +366,14 @@ class Webhooks:
             if str(error) != self._said_of_worker:
                 log.critical("worker.not_started", error=str(error), advice=ADVICE_ON_WORKER)
             self._said_of_worker = str(error)
-            raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE) from error
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE) from error
 
     def _bytes_to_read(self, asked: _Asked) -> int:
         """How much of the body is wanted: of one over the limit no more than is kept."""
         limit = self._limits.body_bytes_max
         return CUT_BYTES if (asked.length or 0) > limit else limit + 1
 
-    def _judged(self, asked: _Asked, body: bytes) -> _Waiting | HTTPStatus:
+    def _judged(self, asked: _Asked, body: bytes) -> Waiting | HTTPStatus:
         """The answer, or what must first be kept, which waits for a commit already."""
         request = Request(
             method=asked.method, path=asked.path or "", query=asked.query, headers=asked.headers, body=body
@@ -407,7 +388,7 @@ class Webhooks:
             self._count_refused(verdict.reason)
         if verdict.keep is Keep.NOTHING:
             return self._not_kept(verdict.answer, verdict.reason)
-        return self._shelf.put(_Waiting(request, verdict, now_us, asked.peer))
+        return self._shelf.put(Waiting(request, verdict, now_us, asked.peer))
 
     def _not_kept(self, status: HTTPStatus, word: str = UNJUDGED) -> HTTPStatus:
         """Count a request that is answered with that status at once; `word` is its verdict's."""
@@ -417,7 +398,7 @@ class Webhooks:
 
     def _forget(self) -> None:
         """In the child of a fork: what its parent had in hand is not ours."""
-        self._room = _Room(self._limits.buffered_bytes_max)
+        self._room = Room(self._limits.buffered_bytes_max)
         self._shelf.forget()
 
     def _count_refused(self, reason: str) -> None:
@@ -447,7 +428,7 @@ class _Asked(msgspec.Struct, frozen=True, kw_only=True):
         if not declared:
             return None
         if not declared.isdigit() or len(declared) > LENGTH_DIGITS_MAX:
-            raise _Refused(HTTPStatus.BAD_REQUEST)
+            raise Refused(HTTPStatus.BAD_REQUEST)
         return int(declared)
 
     @property
@@ -480,181 +461,8 @@ class _Answer(msgspec.Struct, frozen=True, kw_only=True):
         return cls(status=status, headers=tuple(headers), body=b"" if method == "HEAD" else sentence)
 
 
-class _Refused(Exception):
-    """Answered with that status, and nothing is kept."""
-
-    def __init__(self, status: HTTPStatus) -> None:
-        super().__init__(status)
-        self.status = status
-
-
 class _Gone(Exception):
     """The client left before its request was whole."""
-
-
-class _Waiting:
-    """A judged request that waits for its commit; `status` is its answer behind that."""
-
-    __slots__ = ("now_us", "peer", "request", "status", "verdict")
-
-    def __init__(self, request: Request, verdict: Verdict, now_us: int, peer: str) -> None:
-        self.request = request
-        self.verdict = verdict
-        self.now_us = now_us
-        self.peer = peer
-        self.status: HTTPStatus | None = None
-
-
-class _Room:
-    """How many bytes of bodies are in memory, from their first byte to their answer, all together."""
-
-    def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
-        self._bytes = 0
-        self._lock = threading.Lock()
-
-    def take(self, size: int) -> None:
-        """Take so much; refused when it is too much."""
-        with self._lock:
-            if self._bytes + size > self._bytes_max:
-                raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE)
-            self._bytes += size
-
-    def give_back(self, size: int) -> None:
-        """Let others have it."""
-        with self._lock:
-            self._bytes -= size
-
-
-class _Shelf:
-    """Where what was judged waits, and the files it is kept in, of this very process.
-
-    Whoever comes first commits for all who wait; the others find that it has been done. The files are
-    opened at the first need. SQLite's connections must not be open across a fork: a child would hold no lock of the
-    files that it opens, and when its parent is gone others take them for nobody's, and what it writes is lost. So they
-    are closed before. Where a commit takes too long for that, the child forgets them, with its parent's locks and ids.
-    https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_
-    """
-
-    def __init__(self, data: Path, limits: Limits, meter: Meter) -> None:
-        self._data = data
-        self._limits = limits
-        self._meter = meter
-        self._inherited: list[object] = []
-        self._files: list[SqliteJournal | SqliteQuarantine] = []
-        self._keeper: Keeper | None
-        self._start()
-
-    def put(self, waiting: _Waiting) -> _Waiting:
-        """Let it wait for the next commit."""
-        if len(self._waiting) >= self._limits.in_flight_max:
-            raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE)
-        self._waiting.append(waiting)
-        return waiting
-
-    def spare(self, given: Verdict, *, checks: bool) -> Verdict:
-        """The verdict, or the one in its place when the disk need not or should not have it."""
-        keeper = self._keeper
-        return given if keeper is None else keeper.spare(given, checks=checks)
-
-    def settle(self, waiting: _Waiting) -> HTTPStatus:
-        """The answer to what waits, once it is durable."""
-        with self._committing:
-            while waiting.status is None:
-                self._commit()
-            return waiting.status
-
-    def close(self) -> None:
-        """Let go of the files."""
-        with self._committing:
-            self._let_go()
-
-    def hold(self) -> None:
-        """Before a fork: let go of the files, and let nobody open them."""
-        self._holds = self._committing.acquire(timeout=FORK_SECONDS_MAX)
-        if self._holds:
-            self._let_go()
-
-    def go_on(self) -> None:
-        """Behind a fork, where it was asked for."""
-        if self._holds:
-            self._committing.release()
-
-    def forget(self) -> None:
-        """Be as new, in the child of a fork."""
-        self._inherited += [*self._files, self.thread]
-        self._files = []
-        self._start()
-
-    def _start(self) -> None:
-        self.able = True
-        self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="landed")
-        self._waiting: deque[_Waiting] = deque()
-        self._committing = threading.Lock()
-        self._holds = False
-        self._keeper = None
-        self._is_broken = False
-
-    def _let_go(self) -> None:
-        self._keeper = None
-        while self._files:
-            self._files.pop().close()
-
-    def _commit(self) -> None:
-        batch = self._committed()
-        answers = [each.status or HTTPStatus.SERVICE_UNAVAILABLE for each in batch]
-        came_us = [each.now_us for each in batch]
-        self._meter.answered([each.verdict for each in batch], answers, came_us, time.time_ns() // 1_000)
-        self._meter.write_soon()
-
-    def _committed(self) -> list[_Waiting]:
-        """What was taken for this commit, with its answers."""
-        batch: list[_Waiting] = []
-        batch_bytes = 0
-        while self._waiting and batch_bytes < COMMIT_BYTES_MAX:
-            batch.append(self._waiting.popleft())
-            batch_bytes += RECORD_BYTES + len(batch[-1].request.query) + len(batch[-1].request.body)
-            # What stands when anything below fails.
-            batch[-1].status = HTTPStatus.SERVICE_UNAVAILABLE
-        keeper = self._opened()
-        if keeper is None:
-            return batch
-        judged = [keeper.judged(each.request, each.verdict, each.now_us, each.peer) for each in batch]
-        try:
-            answers = keeper.commit(judged)
-        except JournalBroken as error:
-            # Whether the bytes are on disk cannot be known: no 2xx, and never another try.
-            log.critical("journal.broken", error=str(error), advice="answered 503 until this process starts again")
-            self._is_broken, self.able = True, False
-            self._let_go()
-            return batch
-        self.able = keeper.able
-        keeper.note(judged, answers)
-        for each, answer in zip(batch, answers, strict=True):
-            each.status = answer
-        return batch
-
-    def _opened(self) -> Keeper | None:
-        if self._keeper is None and not self._is_broken:
-            try:
-                self._keeper = self._open()
-            except (SurroundingsError, OSError) as error:
-                self._let_go()
-                if self.able:
-                    log.error("journal.unable", error=str(error))  # noqa: TRY400 - the sentence says it all
-                self.able = False
-        return self._keeper
-
-    def _open(self) -> Keeper:
-        limits, path = self._limits, self._data / FILE
-        self._data.mkdir(parents=True, exist_ok=True)
-        journal = SqliteJournal(path, appends_much=True)
-        self._files.append(journal)
-        quarantine = SqliteQuarantine(
-            self._data / QUARANTINE_FILE, rows_max=limits.quarantine_rows_max, bytes_max=limits.quarantine_bytes_max
-        )
-        self._files.append(quarantine)
-        return Keeper(journal, quarantine, limits, Disk(path, limits), self._meter)
 
 
 def _weakly(method: Callable[[], None]) -> Callable[[], None]:
@@ -703,10 +511,10 @@ def _read_wsgi(environ: Environ, asked: _Asked, bytes_max: int) -> bytes:
     if asked.length is None and not environ.get("wsgi.input_terminated"):
         # There is a body, but where it ends cannot be told: not the sender's fault, so no 4xx.
         log.error("body.endless", advice="this WSGI server does not decode chunks: use another, or a proxy that does")
-        raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE)
+        raise Refused(HTTPStatus.SERVICE_UNAVAILABLE)
     body = _read_from(environ["wsgi.input"], bytes_max if asked.length is None else min(asked.length, bytes_max))
     if asked.length is not None and len(body) < min(asked.length, bytes_max):
-        raise _Refused(HTTPStatus.BAD_REQUEST)
+        raise Refused(HTTPStatus.BAD_REQUEST)
     return body
 
 
@@ -718,7 +526,7 @@ def _read_django(request: HttpRequest, asked: _Asked, bytes_max: int) -> bytes:
     body = _read_from(request, bytes_max)
     if asked.length is not None and len(body) < min(asked.length, bytes_max):
         log.error("body.taken", advice=ADVICE_ON_BODY)
-        raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE)
+        raise Refused(HTTPStatus.SERVICE_UNAVAILABLE)
     return body
 
 
@@ -733,5 +541,5 @@ def _read_from(stream: _Readable, bytes_max: int) -> bytes:
             body += piece
     except OSError:
         # The client is gone, or broke HTTP's rules; nobody may be there to read this.
-        raise _Refused(HTTPStatus.BAD_REQUEST) from None
+        raise Refused(HTTPStatus.BAD_REQUEST) from None
     return bytes(body)
