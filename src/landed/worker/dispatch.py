@@ -213,7 +213,7 @@ class Dispatch:
                 self._desk.meet(await self._in_thread(outbox.subscribers))
             now_us = self._now_us()
             todo = self._desk.round(now_us)
-            stood_back, taken = await self._in_thread(lambda: _stepped(outbox, todo, now_us))
+            stood_back, taken = await self._in_thread(lambda: stepped(outbox, todo, now_us))
             # At once: what was taken is nobody else's.
             self._desk.got(todo, taken, now_us, stood_back)
             await self._tidy(outbox, now_us)
@@ -292,7 +292,7 @@ class Dispatch:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
-def _stepped(outbox: Outbox, todo: Round, now_us: int) -> tuple[list[Ask], list[Taken]]:
+def stepped(outbox: Outbox, todo: Round, now_us: int) -> tuple[list[Ask], list[Taken]]:
     """One step for a bounded number of subscribers, so that it is short; those that stood back, and what was taken."""
     worth = outbox.worth(todo.asks, now_us)
     return worth[ASKS_A_STEP:], outbox.step(todo.notes, worth[:ASKS_A_STEP], now_us)
