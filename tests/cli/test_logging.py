@@ -31,8 +31,8 @@ def test_a_stack_of_calls_shows_no_values(monkeypatch):
     try:
         configure_logging()
         try:
-            [].index(secret)
-        except ValueError:
+            secret[len(secret)]  # noqa: B018 - it fails
+        except IndexError:
             structlog.get_logger("landed.test").exception("carrier.failed")
     finally:
         structlog.configure(**before)
