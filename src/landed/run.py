@@ -452,9 +452,9 @@ async def _gate(
     checkpoints = Checkpoints(journal, lambda: SqliteJournal(journal.path))
     checkpoints.start()
     renewing = loop.create_task(_renew(gate, settings, again, stop))
-    servers = [
-        await loop.create_server(gate.protocol, sock=listening.dup(), backlog=BACKLOG) for _ in range(ACCEPTED_A_TURN)
-    ]
+    # Of several gates the first one awake would take all that come together, and the others would have nothing to do.
+    accepted = ACCEPTED_A_TURN if settings.gates == 1 else 1
+    servers = [await loop.create_server(gate.protocol, sock=listening.dup(), backlog=BACKLOG) for _ in range(accepted)]
     await stop.wait()
     renewing.cancel()
     for server in servers:

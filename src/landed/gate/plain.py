@@ -38,6 +38,7 @@ KNOWN_SHAPES_MAX = 1_024
 KNOWN_SHAPE_BYTES_MAX = 1_024
 BLANK_LINE = BREAK + BREAK
 BEARER_LINE = BREAK + b"Authorization: Bearer "
+_BREAK_BYTES, _BLANK_LINE_BYTES, _BEARER_LINE_BYTES = len(BREAK), len(BLANK_LINE), len(BEARER_LINE)
 VISIBLE = bytes(code for code in range(0x21, 0x7F) if code != FRAGMENT)
 
 _Header = tuple[bytes, bytes]
@@ -72,36 +73,41 @@ class PlainReader:
 
     def read(self, data: bytes) -> Plain | None:
         """The request that these bytes are, all of them; None when it is not plain."""
-        blank = data.find(BLANK_LINE)
-        if blank < 0 or len(data) > self._bytes_max:
-            return None
-        start = data.find(BEARER_LINE, 0, blank)
-        if start >= 0:
+        # One character is found far sooner than several (measured), and the blank line is behind what varies. Where it
+        # is not, the key has another one before that, and is the key of no head that was read.
+        line = data.find(BEARER_LINE)
+        if line >= 0:
             # The line is cut out, and the blank line that is left says where.
-            end = data.find(BREAK, start + len(BEARER_LINE))
-            varies = data[start + len(BEARER_LINE) : end]
-            start += len(BREAK)
-            is_token = True
+            start = line + _BREAK_BYTES
+            end = data.find(b"\r", line + _BEARER_LINE_BYTES)
+            varies = data[line + _BEARER_LINE_BYTES : end]
         else:
-            start = data.find(b"?", 0, blank) + 1
-            end = data.find(b" ", start, blank)
+            start = data.find(b"?") + 1
+            end = data.find(b" ", start)
             varies = data[start:end]
-            is_token = False
+        blank = data.find(BLANK_LINE, end)
         key = data[:start] + data[end:blank]
         shape = self._shapes.get(key)
-        if shape is None or not varies or varies.translate(None, VISIBLE):
-            plain = self._read(data[:blank], data[blank + len(BLANK_LINE) :])
-            if plain is not None and len(key) <= KNOWN_SHAPE_BYTES_MAX:
-                self._remember(key, plain, varies, is_token=is_token)
-            return plain
-        body = data[blank + len(BLANK_LINE) :]
+        if shape is None or blank < 0 or end < 0 or not varies or varies.translate(None, VISIBLE):
+            return self._read_whole(data, key, varies, line)
+        body = data[blank + _BLANK_LINE_BYTES :]
         method, path, query, before, behind, says, credentials = shape
-        if says != len(body):
+        if says != len(body) or len(data) > self._bytes_max:
             return None
         if query is None:
             return Plain(method, path, varies, before, body, credentials)
         credentials = b"Bearer " + varies
         return Plain(method, path, query, (*before, (b"Authorization", credentials), *behind), body, credentials)
+
+    def _read_whole(self, data: bytes, key: bytes, varies: bytes, line: int) -> Plain | None:
+        """The same of a head that is not known, which is remembered by its key; `line` is where its token is."""
+        head, blank, body = data.partition(BLANK_LINE)
+        if not blank or len(data) > self._bytes_max:
+            return None
+        plain = self._read(head, body)
+        if plain is not None and len(key) <= KNOWN_SHAPE_BYTES_MAX and line < len(head):
+            self._remember(key, plain, varies, is_token=line >= 0)
+        return plain
 
     def _remember(self, key: bytes, plain: Plain, varies: bytes, *, is_token: bool) -> None:
         """Remember a head that was read, but for what varies in it."""

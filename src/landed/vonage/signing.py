@@ -221,7 +221,6 @@ _headers = msgspec.json.Decoder(_Header)
 _claims = msgspec.json.Decoder(_Claims)
 _flat = json.JSONDecoder(object_pairs_hook=tuple, parse_int=str, parse_float=str)
 
-_NO_SEPARATORS = bytes(byte for byte in range(256) if byte not in b"&=")
 _TO_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _PADDING = (b"", b"===", b"==", b"=")
 _FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
@@ -297,21 +296,30 @@ def plain_query(query: bytes) -> tuple[dict[bytes, bytes], bytes] | None:
     None unless that is certain to be what `signed_params` and `signature_base` make of it: each field has its
     name, `=` and value, nothing decodes to a separator, and no name comes twice.
     """
-    # The colons of its times are all that is escaped in a usual one.
-    decoded = query.replace(b"+", b" ").replace(b"%3A", b":")
+    decoded = query.replace(b"+", b" ")
     if PERCENT in decoded:
-        decoded = unquote_to_bytes(decoded)
-    count = query.count(b"=")
-    separators = decoded.translate(None, _NO_SEPARATORS)
-    if query.count(b"&") + 1 != count or separators != (b"=&" * count)[:-1] or NUL in decoded or count > FIELDS_MAX:
-        return None
-    parts = decoded.replace(b"&", b"=").split(b"=")
-    params = dict(zip(parts[::2], parts[1::2], strict=True))
-    if len(params) != count or SIG not in params:
+        # The colons of its times are all that is escaped in a usual one.
+        decoded = decoded.replace(b"%3A", b":")
+        if PERCENT in decoded:
+            decoded = unquote_to_bytes(decoded)
+            if decoded.count(b"=") != query.count(b"=") or decoded.count(b"&") != query.count(b"&"):
+                return None
+    if NUL in decoded:
         return None
     # NUL sorts below all that a name may have, so that a name stands before those that begin with it.
-    text = b"&" + b"&".join(sorted(decoded.replace(b"=", b"\0").split(b"&")))
-    return params, text.replace(b"&sig\0" + params[SIG], b"", 1).replace(b"\0", b"=")
+    fields = decoded.replace(b"=", b"\0").split(b"&")
+    count = len(fields)
+    if count > FIELDS_MAX:
+        return None
+    try:
+        params: dict[bytes, bytes] = dict([field.split(b"\0") for field in fields])
+    except ValueError:
+        return None
+    if len(params) != count or SIG not in params:
+        return None
+    fields.sort()
+    fields.remove(b"sig\0" + params[SIG])
+    return params, b"&".join([b"", *fields]).replace(b"\0", b"=")
 
 
 def flat_json(body: bytes) -> list[tuple[bytes, bytes]]:
