@@ -4,8 +4,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest -q
-# Many tests wait for processes of their own, so there may be twice as many of them as there are cores.
-WORKERS = $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 2)))
+# Many tests wait for processes of their own, so there may be half as many more of them as there are cores.
+WORKERS = $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)))
 # pytest's exit code where ARGS leave no test to one of the two.
 NONE := 5
 

@@ -2,7 +2,8 @@
 
 Needs wrk and nginx on the PATH and the `bench` extra; it says so and does nothing where they are not.
 All servers are on 127.0.0.1, one at a time, in alternating rounds of the same minute: read the ratios
-to nginx `return 204`, since wrk shares the machine's cores with whatever it measures.
+to nginx `return 204`, since wrk shares the machine's cores with whatever it measures. How much of nginx a
+server in Python can reach at all on a machine is told by one that answers without reading.
 
 Last, one receipt at a time on a gate without load, beside an append with fdatasync on the same disk.
 
@@ -93,6 +94,7 @@ def servers(directory: Path) -> list[Server]:
         Server("landed, verified and durable", [*landed, "--data", data], environment=secrets),
         Server("landed, with 2 gates", [*landed, "--data", several, "--gates", "2"], environment=secrets),
         Server(NGINX_NAME, ["nginx", "-c", "{config}"], program="nginx"),
+        Server("uvloop, which answers unread", [python, "nothing.py"]),
         Server("tutorial, Flask's development server", [python, "tutorial.py"], needs=["flask"]),
         Server("tutorial, gunicorn with 2 workers", gunicorn, needs=["flask", "gunicorn"]),
         Server("FastAPI, SQLAlchemy, SQLite", [*uvicorn, "orm:app"], needs=["sqlalchemy"]),

@@ -41,19 +41,6 @@ COUNT = 32_000
 BATCH = 64
 ROUNDS = 5
 WRK_SECONDS = 4
-NOTHING = """
-import asyncio, os, sys, uvloop
-answer = b"HTTP/1.1 204 No Content\\r\\nDate: Sat, 01 Aug 2026 12:00:00 GMT\\r\\n\\r\\n"
-class Nothing(asyncio.Protocol):
-    def connection_made(self, transport):
-        self.transport = transport
-    def data_received(self, data):
-        self.transport.write(answer)
-async def serve():
-    server = await asyncio.get_running_loop().create_server(Nothing, "127.0.0.1", int(os.environ["PORT"]))
-    await server.serve_forever()
-uvloop.run(serve())
-"""
 
 Row = tuple[str, float]
 
@@ -193,10 +180,9 @@ def the_fold(directory: Path, records: Sequence[bytes]) -> list[Row]:
 
 def bare(directory: Path) -> float:
     """Microseconds of a core for a request and its answer with nothing done between, under wrk."""
-    script, program = directory / "wrk.lua", directory / "nothing.py"
+    script = directory / "wrk.lua"
     script.write_text(WRK % signed_lines(directory))
-    program.write_text(NOTHING)
-    with running(Server("nothing", [sys.executable, str(program)]), directory) as port:
+    with running(Server("nothing", [sys.executable, "nothing.py"]), directory) as port:
         began = children_cpu()
         rates = [measure(port, script, WRK_SECONDS, BATCH).rate for _ in range(2)]
         wrk = children_cpu() - began
