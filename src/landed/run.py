@@ -75,7 +75,7 @@ LOOK_AT_FILE_SECONDS = 1.0
 OPEN_AGAIN_SECONDS = 1.0
 COLLECT_AFTER_OBJECTS = 100_000
 # Where gates and a worker share the cores, receiving goes before understanding, which can catch up later.
-NICENESS_OF_WORKER = 5
+NICENESS_OF_WORKER = 1
 # Open files beside the connections: the journal's, and clients that are turned away.
 DESCRIPTORS_BESIDE = 512
 PRIVATE_CONNECTIONS_MAX = 256
