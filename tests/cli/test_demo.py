@@ -49,7 +49,7 @@ def test_the_demo_ends_with_the_outcome_of_every_message(landed, tmp_path):
 @pytest.mark.alone  # where seconds are fractions of one, they come in order on a machine that has time
 def test_submitted_comes_before_delivered_for_a_message_that_simply_arrives(landed, tmp_path):
     # Tried again where the machine was held up: fifty milliseconds are between the two.
-    assert IN_ORDER in [_words(landed, tmp_path) for _ in range(3)]
+    assert any(_words(landed, tmp_path) == IN_ORDER for _ in range(3))
 
 
 def test_two_demos_at_once_both_do_their_work(landed, tmp_path):
@@ -97,7 +97,7 @@ IN_ORDER = [["accepted", "delivered"], ["submitted", "delivered"]]
 
 
 def _words(landed, tmp_path):
-    """What was said of each message of a demo with two, by the provider's time, and as it came where that is the same."""
+    """What was said of each message of a demo with two, by the provider's time, else as it came."""
     run = landed("demo", "--messages", "2", "--exit", "--print", "json", TMPDIR=str(tmp_path))
     assert run.returncode == 0, run.stdout + run.stderr
     receipts = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]
