@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest -q
 # Many tests wait for processes of their own, so there may be half as many more of them as there are cores.
 WORKERS = $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)))
+COMPILED := $(wildcard src/landed/*/*.pyx)
 # pytest's exit code where ARGS leave no test to one of the two.
 NONE := 5
 
@@ -41,12 +42,12 @@ $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "landed needs Python 3.11 or newer: install one, or name it with make PYTHON=…"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
-$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
+$(VENV)/installed: pyproject.toml $(COMPILED) | $(VENV)/bin/python
 	@echo "Installing landed into $(VENV) (once) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-$(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
+$(VENV)/installed-dev: pyproject.toml $(COMPILED) | $(VENV)/bin/python
 	@echo "Installing landed and its tests' tools into $(VENV) (once) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $(VENV)/installed $@

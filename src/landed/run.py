@@ -447,6 +447,7 @@ async def _gate(
         limits,
         broken=broken,
         path_prefix=settings.path_prefix or "",
+        compiled=settings.compiled,
     )
     loop = asyncio.get_running_loop()
     checkpoints = Checkpoints(journal, lambda: SqliteJournal(journal.path))

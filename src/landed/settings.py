@@ -302,6 +302,10 @@ class Settings(BaseSettings):
     gates: int = Field(
         default=1, ge=1, le=64, description="Processes that take webhooks; more than one where one core is not enough."
     )
+    compiled: bool = Field(
+        default=True,
+        description="Take webhooks the compiled way, where there is one; the others take the same, slower.",
+    )
     print: PrintMode | None = Field(default=None, description="How receipts are printed; by the terminal if unset.")
     show_numbers: bool = Field(default=False, description="Print phone numbers in full.")
     jwt_window_hours: Hours = Field(default=25.0, ge=25, description="Age of a Messages API signature, hours.")

@@ -130,7 +130,7 @@ def _opened(path: Path, flags: int, busy_ms: int) -> Iterator[apsw.Connection]:
     """A connection that is closed again when it turns out to be of no use."""
     db = None
     try:
-        db = apsw.Connection(str(path), flags=flags)
+        db = apsw.Connection(str(path), flags=flags, statementcachesize=256)
         db.set_busy_handler(_waiting(busy_ms / 1000))
         yield db
     except BaseException as error:

@@ -120,9 +120,7 @@ class Client:
 class Running:
     """A gate in a thread of its own."""
 
-    def __init__(
-        self, path, keyring, limits, busy_ms=2_000, *, quarantine=None, policy=None, disk=None, path_prefix=""
-    ):
+    def __init__(self, path, keyring, limits, busy_ms=2_000, *, quarantine=None, policy=None, disk=None, **gate):
         self.path = path
         self.broken = []
         self.errors = []
@@ -133,7 +131,7 @@ class Running:
         self._quarantine = quarantine or {}
         self._policy = policy
         self._disk = {"free_bytes_min": 0, "unverified_free_bytes_min": 0} | (disk or {})
-        self._path_prefix = path_prefix
+        self._gate = gate
         self._started = threading.Event()
         self._thread = threading.Thread(target=lambda: uvloop.run(self._main()))
         self._thread.start()
@@ -153,7 +151,7 @@ class Running:
         disk = Disk(self.path, self._limits.model_copy(update=self._disk))
         keeper = Keeper(self.journal, self.quarantine, self._limits, disk)
         judge = Judge(self._keyring, policy=self._policy)
-        self.gate = Gate(keeper, judge, self._limits, broken=self.broken.append, path_prefix=self._path_prefix)
+        self.gate = Gate(keeper, judge, self._limits, broken=self.broken.append, **self._gate)
         server = await self.loop.create_server(self.gate.protocol, "127.0.0.1", 0, backlog=512)
         self.port = server.sockets[0].getsockname()[1]
         self._started.set()
@@ -268,9 +266,20 @@ def start(tmp_path):
     """Start gates with these limits; all are stopped in the end."""
     running = []
 
-    def start_gate(*, keyring=None, busy_ms=2_000, quarantine=None, policy=None, disk=None, path_prefix="", **limits):
+    def start_gate(
+        *,
+        keyring=None,
+        busy_ms=2_000,
+        quarantine=None,
+        policy=None,
+        disk=None,
+        path_prefix="",
+        compiled=True,
+        **limits,
+    ):
         path = tmp_path / f"journal-{len(running)}.db"
-        more = {"quarantine": quarantine, "policy": policy, "disk": disk, "path_prefix": path_prefix}
+        more = {"quarantine": quarantine, "policy": policy, "disk": disk}
+        more |= {"path_prefix": path_prefix, "compiled": compiled}
         running.append(Running(path, keyring or Keyring([]), Limits(**limits), busy_ms, **more))
         return running[-1]
 

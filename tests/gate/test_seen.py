@@ -26,4 +26,4 @@ def test_what_was_not_seen_for_long_is_forgotten_and_the_room_is_bounded():
     for number in range(1_000):
         seen.note([b"%d" % number])
     assert not seen.is_kept_often_enough(b"a")
-    assert len(seen._newer) + len(seen._older) <= 20  # noqa: SLF001 - what it remembers
+    assert len(seen.newer) + len(seen.older) <= 20

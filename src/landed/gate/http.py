@@ -28,8 +28,8 @@ from landed.gate.answers import answer_bytes
 from landed.gate.judge import ANSWERS, METHODS, Judge, Keep, Verdict, normal
 from landed.gate.keeper import CUT_BYTES, Judged, Keeper
 from landed.gate.meter import HEALTH, UNJUDGED
-from landed.gate.plain import HOST, Plain, PlainReader
-from landed.gate.short import ShortWay
+from landed.gate.plain import HOST
+from landed.gate.usual import UsualRequests, quickest
 from landed.settings import Limits
 from landed.vonage.request import Request
 
@@ -80,7 +80,7 @@ class Exchange(msgspec.Struct):
 class Gate:
     """All connections of one listening socket, and the commits that their requests share."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its doors, its bounds, and where it stands
         self,
         keeper: Keeper,
         judge: Judge,
@@ -88,15 +88,16 @@ class Gate:
         *,
         broken: Callable[[JournalBroken], None],
         path_prefix: str = "",
+        compiled: bool = True,
     ) -> None:
         self.limits = limits
         self.connections: set[Connection] = set()
-        self.plain = PlainReader(limits)
         self.buffered_bytes = 0
         self.stopping = False
         self._keeper = keeper
         self._broken = broken
         self._path_prefix = path_prefix
+        self._compiled = compiled
         self.judge_by(judge)
         self.loop = asyncio.get_running_loop()
         # What waits for the next commit, and who for its answer.
@@ -112,23 +113,28 @@ class Gate:
     def judge_by(self, judge: Judge) -> None:
         """Judge by other secrets and another policy from now on."""
         self._judge = judge
-        self._short = ShortWay(judge, self._keeper, self._path)
+        usual = UsualRequests(judge, self._keeper, self.limits, self._path)
+        self._usual = quickest(usual, judge, self._keeper) if self._compiled else usual
 
     def protocol(self) -> Connection:
         """A protocol for one new connection."""
         return Connection(self)
 
-    def route_plain(self, plain: Plain, exchange: Exchange) -> None:
-        """Answer a plain request, the usual ones the short way."""
-        if len(self._waiting) < self.limits.in_flight_max:
-            judged = self._short.judged(plain, time.time_ns() // 1_000, exchange.connection.peer)
-            if judged is not None:
-                self._keep(judged, len(judged.record), exchange)
-                return
+    def takes_plain(self, data: bytes, connection: Connection) -> bool:
+        """Answer a plain request, if that is what all these bytes are, the usual ones without the long way."""
+        if len(self._waiting) >= self.limits.in_flight_max:
+            return False
+        taken = self._usual.taken(data, time.time_ns() // 1_000, connection.peer)
+        if taken is None:
+            return False
+        if isinstance(taken, Judged):
+            self._keep(taken, len(taken.record), connection.exchange("POST", last=False))
+            return True
         request = Request(
-            method=plain.method, path=plain.path, query=plain.query, headers=plain.headers, body=plain.body
+            method=taken.method, path=taken.path, query=taken.query, headers=taken.headers, body=taken.body
         )
-        self.route(request, exchange)
+        self.route(request, connection.exchange(taken.method, last=False))
+        return True
 
     def route(self, request: Request, exchange: Exchange) -> None:
         """Answer a whole request, now or after the next commit."""
@@ -247,8 +253,7 @@ class Gate:
         answers = self._durable(batch)
         for exchange, status in zip(waiting, answers, strict=True):
             exchange.status = status
-        for connection in dict.fromkeys([exchange.connection for exchange in waiting]):
-            connection.flush()
+            exchange.connection.flush()
         self._keeper.note(batch, answers)
         verdicts, came_us = [each.verdict for each in batch], [each.at_us for each in batch]
         self._keeper.meter.answered(verdicts, answers, came_us, time.time_ns() // 1_000)
@@ -369,11 +374,9 @@ class Connection(asyncio.Protocol):
         """Bytes came: parse them, and answer each request that they complete."""
         if self._ending:
             return
-        if not self._in_message and not self._held and len(data) <= PIECE_BYTES_MAX:
-            plain = self._gate.plain.read(data)
-            if plain is not None:
-                self._gate.route_plain(plain, self._exchange(plain.method, last=False))
-                return
+        is_whole = not self._in_message and not self._held and len(data) <= PIECE_BYTES_MAX
+        if is_whole and self._gate.takes_plain(data, self):
+            return
         self._parse(data[:PIECE_BYTES_MAX])
         if len(data) > PIECE_BYTES_MAX and not self._ending:
             self._hold(data[PIECE_BYTES_MAX:])
@@ -451,7 +454,7 @@ class Connection(asyncio.Protocol):
         last = self._ending = self._version != "1.1" or not self._parser.should_keep_alive()
         request = self._request(method)
         self._forget()
-        self._gate.route(request, self._exchange(method, last=last))
+        self._gate.route(request, self.exchange(method, last=last))
 
     # What the gate asks.
 
@@ -478,6 +481,14 @@ class Connection(asyncio.Protocol):
         if self._ending and not exchanges and not self._lingering:
             self._linger()
 
+    def exchange(self, method: str, *, last: bool) -> Exchange:
+        """The place of a whole request in the order of answers."""
+        self._requests += 1
+        self._deadline = self._gate.loop.time() + self._limits.idle_seconds_max
+        exchange = Exchange(connection=self, head=method == "HEAD", last=last)
+        self._exchanges.append(exchange)
+        return exchange
+
     def close_if_idle(self) -> None:
         """The gate is stopping: a connection without a request in flight has nothing to wait for."""
         busy = self._exchanges or self._in_message or self._held or self._lingering
@@ -501,14 +512,6 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     # Within.
-
-    def _exchange(self, method: str, *, last: bool) -> Exchange:
-        """The place of a whole request in the order of answers."""
-        self._requests += 1
-        self._deadline = self._gate.loop.time() + self._limits.idle_seconds_max
-        exchange = Exchange(connection=self, head=method == "HEAD", last=last)
-        self._exchanges.append(exchange)
-        return exchange
 
     def _hold(self, rest: bytes) -> None:
         self._held = rest

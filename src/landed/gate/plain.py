@@ -64,7 +64,7 @@ class PlainReader:
     def __init__(self, limits: Limits) -> None:
         # What is shorter than every limit is within all of them. A header counts four bytes beside its name and value.
         header_bytes_max = limits.header_bytes_max - limits.header_count_max
-        self._bytes_max = min(limits.url_bytes_max, header_bytes_max, limits.body_bytes_max)
+        self.bytes_max = min(limits.url_bytes_max, header_bytes_max, limits.body_bytes_max)
         self._header_count_max = limits.header_count_max
         self._names: dict[bytes, int] = {}
         self._lines: dict[bytes, tuple[_Header, int, int]] = {}
@@ -92,7 +92,7 @@ class PlainReader:
             return self._read_whole(data, key, varies, line)
         body = data[blank + _BLANK_LINE_BYTES :]
         method, path, query, before, behind, says, credentials = shape
-        if says != len(body) or len(data) > self._bytes_max:
+        if says != len(body) or len(data) > self.bytes_max:
             return None
         if query is None:
             return Plain(method, path, varies, before, body, credentials)
@@ -102,7 +102,7 @@ class PlainReader:
     def _read_whole(self, data: bytes, key: bytes, varies: bytes, line: int) -> Plain | None:
         """The same of a head that is not known, which is remembered by its key; `line` is where its token is."""
         head, blank, body = data.partition(BLANK_LINE)
-        if not blank or len(data) > self._bytes_max:
+        if not blank or len(data) > self.bytes_max:
             return None
         plain = self._read(head, body)
         if plain is not None and len(key) <= KNOWN_SHAPE_BYTES_MAX and line < len(head):

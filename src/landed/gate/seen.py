@@ -17,22 +17,22 @@ class Seen:
     """Counts durable copies. Two generations of half the size each: the older one goes as a whole."""
 
     def __init__(self, *, copies_max: int, signatures_max: int) -> None:
-        self._copies_max = copies_max
+        self.copies_max = copies_max
         self._generation_max = max(1, signatures_max // 2)
-        self._newer: dict[int, int] = {}
-        self._older: dict[int, int] = {}
+        self.newer: dict[int, int] = {}
+        self.older: dict[int, int] = {}
 
     def is_kept_often_enough(self, signature: bytes) -> bool:
         """Whether no further copy needs to be kept."""
         # By Python's keyed hash of them, in a tenth of the room. Two alike would have to be alike for all copies.
         key = hash(signature)
-        return (self._newer.get(key) or self._older.get(key, 0)) >= self._copies_max
+        return (self.newer.get(key) or self.older.get(key, 0)) >= self.copies_max
 
     def note(self, signatures: Iterable[bytes]) -> None:
         """Copies with these signatures are durable now."""
-        newer = self._newer
+        newer = self.newer
         for signature in signatures:
             key = hash(signature)
-            newer[key] = (newer.get(key) or self._older.get(key, 0)) + 1
+            newer[key] = (newer.get(key) or self.older.get(key, 0)) + 1
         if len(newer) >= self._generation_max:
-            self._newer, self._older = {}, newer
+            self.newer, self.older = {}, newer

@@ -19,6 +19,8 @@ from landed.vonage.check import PREFIX
 from landed.vonage.signing import Coverage, Signed, Trust, plain_query, verify_jwt, verify_sig
 
 BEARER = b"Bearer "
+# Its answer is another one.
+HEAD = "HEAD"
 # Paths and verdicts that are alike are made once.
 PATHS_MAX = 64
 VERDICTS_MAX = 1_024
@@ -44,8 +46,10 @@ class ShortWay:
     def judged(self, plain: Plain, now_us: int, peer: str) -> Judged | None:
         """A usual request, to be kept in the journal; None when it must go the long way."""
         place = (self._paths.get(plain.path) or self._place(plain.path)) if self._is_open else None
+        if place is None or plain.method == HEAD:
+            return None
         # A receipt of our own making, perhaps. Not by `in`, which tries to make a number of it first (measured).
-        if place is None or plain.body.find(_CHECK) >= 0 or plain.query.find(_CHECK) >= 0:
+        if plain.body.find(_CHECK) >= 0 or plain.query.find(_CHECK) >= 0:
             return None
         try:
             signed = self._signed(plain)

@@ -119,17 +119,17 @@ class HmacSha256:
     https://datatracker.ietf.org/doc/html/rfc2104#section-4
     """
 
-    __slots__ = ("_inner", "_outer")
+    __slots__ = ("inner", "outer")
 
     def __init__(self, key: bytes) -> None:
         short = hashlib.sha256(key).digest() if len(key) > SHA256_BLOCK_BYTES else key
         block = short.ljust(SHA256_BLOCK_BYTES, b"\0")
-        self._inner = hashlib.sha256(block.translate(_INNER_PAD))
-        self._outer = hashlib.sha256(block.translate(_OUTER_PAD))
+        self.inner = hashlib.sha256(block.translate(_INNER_PAD))
+        self.outer = hashlib.sha256(block.translate(_OUTER_PAD))
 
     def digest(self, message: bytes) -> bytes:
         """The code of a message, 32 bytes."""
-        inner, outer = self._inner.copy(), self._outer.copy()
+        inner, outer = self.inner.copy(), self.outer.copy()
         inner.update(message)
         outer.update(inner.digest())
         return outer.digest()
@@ -219,6 +219,7 @@ class _Claims(msgspec.Struct, frozen=True):
 
 _headers = msgspec.json.Decoder(_Header)
 _claims = msgspec.json.Decoder(_Claims)
+claims_of = _claims.decode
 _flat = json.JSONDecoder(object_pairs_hook=tuple, parse_int=str, parse_float=str)
 
 _TO_URL_SAFE = bytes.maketrans(b"+/", b"-_")

@@ -1,0 +1,615 @@
+# cython: language_level=3, wraparound=False, cdivision=True
+"""The quick way through the gate: the short way for heads that came before, compiled.
+
+It does what `UsualRequests` does at a third of the cost, and knows nothing but what it learned from it: heads that
+differ in nothing but the token or the query from one that went the short way. Whatever else comes goes there.
+Properties hold that what it takes is taken there, too, with the same verdict and the same record.
+
+landed is whole without it: where it was not compiled, all that is usual goes the short way.
+"""
+
+import hashlib
+
+import msgspec
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.string cimport memchr, memcmp, memcpy
+
+from landed.errors import BadSignature
+from landed.gate.keeper import Judged
+from landed.journal.record import REQUEST, Ids, RequestRecord, decode, encode
+from landed.vonage.check import PREFIX
+from landed.vonage.signing import ISSUER, JWT_HEADER, SIG, UNIX_SECONDS_MAX, Coverage, claims_of, verify_sig
+
+cdef extern from "string.h":
+    void *memmem(const void *text, size_t text_bytes, const void *what, size_t what_bytes)
+
+# A bounded number of heads is remembered, as in plain.py, and for each of them who signs.
+SHAPES_MAX = 1_024
+SIGNERS_MAX = 64
+
+cdef enum:
+    # What the encoding of a record, which knows no longer ones, is written for.
+    REQUEST_BYTES_MAX = 0xFFFF
+    QUERY_BYTES_MAX = 4_096
+    FIELDS_MAX = 64
+    ID_BYTES = 16
+    ID_BYTES_OF_PROCESS = 10
+    DIGEST_BYTES = 32
+    # As many characters is a digest in base64 without padding.
+    CODE_CHARACTERS = 43
+    # What is a character of no alphabet worth.
+    NOTHING = 0xFF
+
+cdef bytes BEARER = b"Bearer "
+cdef bytes BEARER_LINE = b"\r\nAuthorization: " + BEARER
+cdef bytes BREAK = b"\r\n"
+cdef bytes BLANK_LINE = BREAK + BREAK
+cdef bytes CHECK = PREFIX.encode()
+cdef bytes HEADER = JWT_HEADER + b"."
+cdef str BODY = Coverage.BODY.value
+cdef long long MADE_MAX = UNIX_SECONDS_MAX
+cdef long long AT_US_MIN = 0x1_0000_0000
+
+# A record begins with its kind and its id's length, and ends with who accepted it, which is nobody.
+cdef Py_ssize_t FIELDS = len(RequestRecord.__struct_fields__)
+cdef bytes LEAD = encode((REQUEST, bytes(ID_BYTES), *[None] * (FIELDS - 1)))[:1 - FIELDS - ID_BYTES]
+cdef bytes NOBODY = encode("")
+
+cdef object sha256 = hashlib.sha256
+cdef object copy = type(sha256()).copy
+cdef object update = type(sha256()).update
+cdef object digest = type(sha256()).digest
+cdef object hexdigest = type(sha256()).hexdigest
+
+cdef const unsigned char *ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+# What each character is worth in base64 for URLs, and in hexadecimal.
+cdef unsigned char[256] SEXTETS
+cdef unsigned char[256] NIBBLES
+
+
+cdef class Shape:
+    """A head without its token or its query, as a record has it."""
+
+    cdef bint by_token
+    cdef Py_ssize_t body_bytes
+    # What stands in a record before the token or query, and behind it.
+    cdef bytes before
+    cdef bytes behind
+    # By account and API key: the verdict, and what stands in a record between its times and `before`.
+    cdef dict outcomes
+
+
+cdef class Signer:
+    """A secret that somebody may have signed with: its HMAC as far as the key goes, and whose it is."""
+
+    cdef object inner
+    cdef object outer
+    cdef tuple whose
+
+    cdef bytes code_of(self, bytes message):
+        """What `HmacSha256.digest` gives."""
+        inner, outer = copy(self.inner), copy(self.outer)
+        update(inner, message)
+        update(outer, digest(inner))
+        return digest(outer)
+
+
+cdef struct Cut:
+    # Where the token or query begins and ends, and where the blank line behind the head is.
+    bint by_token
+    Py_ssize_t start
+    Py_ssize_t end
+    Py_ssize_t blank
+
+
+cdef class QuickWay:
+    """The usual requests: those whose heads are known by itself, and the others as `other` takes them."""
+
+    cdef object _other
+    cdef object _keyring
+    cdef object _windows
+    cdef object _seen
+    cdef double _back_seconds
+    cdef double _ahead_seconds
+    cdef long long _copies_max
+    cdef Py_ssize_t _bytes_max
+    cdef dict _shapes
+    cdef dict _signers
+    cdef unsigned char[ID_BYTES] _id
+
+    def __init__(self, other, judge, keeper):
+        self._other = other.taken
+        self._bytes_max = min(other.bytes_max, REQUEST_BYTES_MAX)
+        self._keyring = judge.keyring
+        self._windows = judge.windows
+        self._back_seconds = judge.windows.jwt_back_seconds
+        self._ahead_seconds = judge.windows.ahead_seconds
+        self._seen = keeper.seen
+        self._copies_max = keeper.seen.copies_max
+        self._shapes = {}
+        self._signers = {}
+        cdef bytes first = Ids().next()
+        memcpy(self._id, <const unsigned char *>first, ID_BYTES)
+
+    def taken(self, bytes data not None, long long now_us, str peer not None):
+        """As `UsualRequests` has it."""
+        judged = self._judged(data, now_us, peer)
+        if judged is not None:
+            return judged
+        taken = self._other(data, now_us, peer)
+        if type(taken) is Judged:
+            self._learn(data, taken)
+        return taken
+
+    cdef object _judged(self, bytes data, long long now_us, str peer):
+        """The request that these bytes are, all of them; None where it must go another way."""
+        cdef Cut cut
+        if len(data) > self._bytes_max or now_us < AT_US_MIN or not is_found(data, &cut):
+            return None
+        cdef Shape shape = self._shapes.get(key_of(data, &cut))
+        cdef bytes body = part(data, cut.blank + len(BLANK_LINE), len(data))
+        if shape is None or shape.by_token != cut.by_token or shape.body_bytes != len(body):
+            return None
+        cdef bytes varies = part(data, cut.start, cut.end)
+        # A receipt of our own making, perhaps.
+        if contains(body, CHECK) or contains(varies, CHECK):
+            return None
+        cdef bytes signature
+        cdef tuple whose
+        try:
+            if cut.by_token:
+                whose = self._signer_of_token(varies, body, now_us)
+                signature = part(varies, len(varies) - CODE_CHARACTERS, len(varies)) if whose is not None else None
+            else:
+                signature, whose = self._signer_of_query(varies, now_us)
+        except (BadSignature, msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
+            return None
+        outcome = shape.outcomes.get(whose)
+        if outcome is None or self._is_kept_often_enough(signature):
+            return None
+        verdict, begins = outcome
+        self._count_id()
+        record = record_of(self._id, now_us, begins, shape, varies, body, encode(peer))
+        return Judged(verdict, now_us, signature, record)
+
+    cdef object _learn(self, bytes data, judged):
+        """Remember the head of a request that went the short way."""
+        cdef Cut cut
+        if len(data) > self._bytes_max or not is_found(data, &cut):
+            return
+        cdef bytes key = key_of(data, &cut), varies = part(data, cut.start, cut.end)
+        record = decode(judged.record)
+        cdef Shape shape = self._shapes.get(key) or shape_of(record, varies, cut.by_token)
+        cdef bytes begins = b"".join([encode(each) for each in (
+            record.account, record.api_key, record.coverage, record.verified, record.stale, record.answer,
+            record.method, record.path,
+        )])
+        # What would not give the very record is not remembered.
+        if shape is None or not gives(shape, begins, varies, record, judged.record):
+            return
+        if key not in self._shapes and len(self._shapes) >= SHAPES_MAX:
+            # Whoever sends others on purpose does not keep the usual ones out for long.
+            self._shapes.clear()
+        if len(shape.outcomes) >= SIGNERS_MAX:
+            shape.outcomes.clear()
+        shape.outcomes[record.account, record.api_key] = (judged.verdict, begins)
+        self._shapes[key] = shape
+
+    cdef tuple _signer_of_token(self, bytes token, bytes body, long long now_us):
+        """The account and API key of who signed, if the token holds and is not stale; see `verify_jwt`."""
+        cdef const unsigned char *text = token
+        cdef Py_ssize_t payload = len(HEADER), dot = len(token) - CODE_CHARACTERS - 1
+        if dot <= payload or text[dot] != c"." or memcmp(text, <const unsigned char *>HEADER, payload):
+            return None
+        cdef bytes encoded_claims = decoded(text + payload, dot - payload)
+        # Without a body it may be the probe of a URL.
+        if encoded_claims is None or not len(body) or (<const unsigned char *>body)[0] != c"{":
+            return None
+        claims = claims_of(encoded_claims)
+        cdef bytes signing_input = part(token, 0, dot)
+        cdef tuple whose = None
+        cdef Signer signer
+        # Every secret is tried, so that the time tells nothing of which one fits; of several the first stands.
+        for signer in self._signers_of(claims.api_key):
+            if is_code_of(signer.code_of(signing_input), text + dot + 1) and whose is None:
+                whose = signer.whose
+        made = claims.iat
+        if whose is None or claims.iss != ISSUER or type(made) is not int:
+            return None
+        if hexdigest(sha256(body)) != claims.payload_hash:
+            return None
+        cdef long long made_seconds = made
+        cdef double age = now_us / 1_000_000.0 - made_seconds
+        if not 0 <= made_seconds <= MADE_MAX or not -self._ahead_seconds <= age <= self._back_seconds:
+            return None
+        return whose
+
+    cdef tuple _signers_of(self, api_key):
+        """See `Keyring.signers`."""
+        cdef tuple signers = self._signers.get(api_key)
+        if signers is None:
+            signers = tuple([signer_of(each, api_key) for each in self._keyring.signers(api_key)])
+            if len(self._signers) >= SIGNERS_MAX:
+                self._signers.clear()
+            self._signers[api_key] = signers
+        return signers
+
+    cdef tuple _signer_of_query(self, bytes query, long long now_us):
+        """The signature, and the account and API key of who signed; None twice where it is stale or not plain."""
+        params, base = parameters_of(query)
+        if params is None:
+            return None, None
+        signed = verify_sig(params, self._keyring, self._windows, base)
+        if signed.is_stale(now_us / 1_000_000.0, self._ahead_seconds):
+            return None, None
+        return signed.signature, (signed.account, signed.api_key)
+
+    cdef bint _is_kept_often_enough(self, bytes signature):
+        """See `Seen`, the mere call of which would cost as much."""
+        cdef dict newer = self._seen.newer, older = self._seen.older
+        key = hash(signature)
+        copies = newer.get(key)
+        if copies is None:
+            copies = older.get(key)
+        return copies is not None and copies >= self._copies_max
+
+    cdef void _count_id(self) noexcept:
+        """The next id, as `Ids` gives them."""
+        cdef int at = ID_BYTES
+        while at > ID_BYTES_OF_PROCESS:
+            at -= 1
+            self._id[at] += 1
+            if self._id[at]:
+                break
+
+
+# Where things are in a request.
+
+
+cdef bint is_found(bytes data, Cut *cut) noexcept:
+    """Whether these bytes begin with a whole head that has a token or a query, and where that is."""
+    cdef const unsigned char *text = data
+    cut.blank = place(text, len(data), BLANK_LINE)
+    if cut.blank < 0:
+        return False
+    cdef Py_ssize_t line = place(text, cut.blank, BEARER_LINE)
+    cut.by_token = line >= 0
+    if cut.by_token:
+        cut.start = line + len(BEARER_LINE)
+        cut.end = cut.start + before(c"\r", text + cut.start, cut.blank + 1 - cut.start)
+    else:
+        cut.start = before(c"?", text, cut.blank) + 1
+        if cut.start > cut.blank:
+            return False
+        cut.end = cut.start + before(c" ", text + cut.start, cut.blank - cut.start)
+    return cut.start < cut.end <= cut.blank
+
+
+cdef bytes key_of(bytes data, const Cut *cut):
+    """A head without its token or query. Where a token was, its line is missing, so that the gap can be seen."""
+    cdef Py_ssize_t start = cut.start - len(BEARER_LINE) + len(BREAK) if cut.by_token else cut.start
+    cdef Py_ssize_t behind = cut.blank - cut.end
+    cdef bytes key = PyBytes_FromStringAndSize(NULL, start + behind)
+    cdef unsigned char *to = key
+    memcpy(to, <const unsigned char *>data, start)
+    memcpy(to + start, <const unsigned char *>data + cut.end, behind)
+    return key
+
+
+cdef bytes part(bytes data, Py_ssize_t start, Py_ssize_t end):
+    """`data[start:end]`, for which an object of its own would be made."""
+    if not 0 <= start <= end <= len(data):
+        raise IndexError("It is not within the bytes.")
+    return PyBytes_FromStringAndSize(<const char *>data + start, end - start)
+
+
+cdef bint contains(bytes text, bytes what) noexcept:
+    return place(text, len(text), what) >= 0
+
+
+cdef Py_ssize_t place(const unsigned char *text, Py_ssize_t size, bytes what) noexcept:
+    """Where in so many bytes that is; -1 where it is not."""
+    cdef const void *at = memmem(text, size, <const unsigned char *>what, len(what))
+    return -1 if at is NULL else <const unsigned char *>at - text
+
+
+cdef Py_ssize_t before(unsigned char what, const unsigned char *text, Py_ssize_t size) noexcept:
+    """How many of so many bytes come before that one; all of them where it is not."""
+    cdef const void *at = memchr(text, what, size)
+    return size if at is NULL else <const unsigned char *>at - text
+
+
+# Records, as `landed.journal.record` encodes them, in MessagePack:
+# https://github.com/msgpack/msgpack/blob/master/spec.md
+
+
+cdef Shape shape_of(record, bytes varies, bint by_token):
+    """The head of a request without what varies; None where that is not in its place."""
+    cdef Shape shape = Shape.__new__(Shape)
+    shape.by_token = by_token
+    shape.body_bytes = len(record.body)
+    shape.outcomes = {}
+    headers = encode(record.headers)
+    if record.method == "HEAD" or (record.coverage == BODY) != by_token:
+        return None
+    if not by_token:
+        shape.before, shape.behind = b"", headers
+        return shape if record.query == varies else None
+    token = (b"Authorization", BEARER + varies)
+    if record.headers.count(token) != 1:
+        return None
+    before_token, _, behind = headers.partition(encode(token[1]))
+    shape.before, shape.behind = encode(record.query) + before_token, behind
+    return shape
+
+
+cdef bint gives(Shape shape, bytes begins, bytes varies, record, bytes wanted) except -1:
+    """Whether with this shape a record is encoded just as wanted."""
+    if len(record.id) != ID_BYTES or record.at_us != record.received_us or record.at_us < AT_US_MIN:
+        return False
+    return record_of(record.id, record.at_us, begins, shape, varies, record.body, encode(record.peer)) == wanted
+
+
+cdef bytes record_of(
+    const unsigned char *id, long long at_us, bytes begins, Shape shape, bytes varies, bytes body, bytes peer
+):
+    """The record of a request with this head; `peer` is encoded."""
+    cdef Py_ssize_t varying = len(varies) + (len(BEARER) if shape.by_token else 0)
+    cdef bytes record = PyBytes_FromStringAndSize(
+        NULL,
+        len(LEAD) + ID_BYTES + 2 * NUMBER_BYTES + len(begins) + len(shape.before) + size_bytes(varying) + varying
+        + len(shape.behind) + size_bytes(len(body)) + len(body) + len(peer) + len(NOBODY),
+    )
+    cdef Writer writer
+    writer.at = record
+    writer.end = writer.at + len(record)
+    put(&writer, LEAD, len(LEAD))
+    put(&writer, id, ID_BYTES)
+    put_number(&writer, at_us)
+    put_number(&writer, at_us)
+    put(&writer, begins, len(begins))
+    put(&writer, shape.before, len(shape.before))
+    put_size(&writer, varying)
+    if shape.by_token:
+        put(&writer, BEARER, len(BEARER))
+    put(&writer, varies, len(varies))
+    put(&writer, shape.behind, len(shape.behind))
+    put_size(&writer, len(body))
+    put(&writer, body, len(body))
+    put(&writer, peer, len(peer))
+    put(&writer, NOBODY, len(NOBODY))
+    return record
+
+
+cdef struct Writer:
+    # Where the next byte goes, and where the room ends.
+    unsigned char *at
+    const unsigned char *end
+
+
+cdef enum:
+    # Of a number beyond 32 bits.
+    NUMBER_BYTES = 9
+
+
+cdef int put(Writer *writer, const unsigned char *what, Py_ssize_t size) except -1:
+    if size > writer.end - writer.at:
+        raise IndexError("A record is longer than was reckoned.")
+    memcpy(writer.at, what, size)
+    writer.at += size
+    return 0
+
+
+cdef int put_number(Writer *writer, unsigned long long number) except -1:
+    cdef unsigned char[NUMBER_BYTES] encoded
+    cdef int at
+    encoded[0] = 0xCF
+    for at in range(8):
+        encoded[8 - at] = number >> (8 * at) & 0xFF
+    return put(writer, encoded, NUMBER_BYTES)
+
+
+cdef Py_ssize_t size_bytes(Py_ssize_t size) noexcept:
+    return 2 if size <= 0xFF else 3
+
+
+cdef int put_size(Writer *writer, Py_ssize_t size) except -1:
+    """What stands before so many bytes, up to REQUEST_BYTES_MAX."""
+    cdef unsigned char[3] encoded
+    if size <= 0xFF:
+        encoded[0], encoded[1] = 0xC4, size
+    else:
+        encoded[0], encoded[1], encoded[2] = 0xC5, size >> 8, size & 0xFF
+    return put(writer, encoded, size_bytes(size))
+
+
+# Base64 for URLs, without padding: https://datatracker.ietf.org/doc/html/rfc4648#section-5
+
+
+cdef bytes decoded(const unsigned char *text, Py_ssize_t size):
+    """The bytes that so many characters stand for; None where they stand for none."""
+    if size % 4 == 1:
+        return None
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, size * 3 // 4)
+    cdef unsigned char *to = out
+    cdef Py_ssize_t at
+    cdef unsigned int bits = 0
+    cdef int held = 0
+    cdef unsigned char sextet, wrong = 0
+    for at in range(size):
+        sextet = SEXTETS[text[at]]
+        wrong |= sextet
+        bits = bits << 6 | sextet
+        held += 6
+        if held >= 8:
+            held -= 8
+            to[0] = bits >> held & 0xFF
+            to += 1
+    return None if wrong == NOTHING else out
+
+
+cdef bint is_code_of(bytes made, const unsigned char *code) noexcept:
+    """Whether these CODE_CHARACTERS stand for the bytes of a digest; how long it takes tells nothing."""
+    cdef const unsigned char *given = made
+    cdef unsigned int bits = 0
+    cdef unsigned char differs = 0
+    cdef int at, held = 0, compared = 0
+    if len(made) != DIGEST_BYTES:
+        return False
+    for at in range(DIGEST_BYTES):
+        bits = bits << 8 | given[at]
+        held += 8
+        while held >= 6:
+            held -= 6
+            differs |= ALPHABET[bits >> held & 0x3F] ^ code[compared]
+            compared += 1
+    differs |= ALPHABET[bits << (6 - held) & 0x3F] ^ code[compared]
+    return not differs
+
+
+# Signed queries.
+
+
+cdef struct Field:
+    # Where its name begins, where its value does, and where that ends, in the decoded query.
+    Py_ssize_t name
+    Py_ssize_t value
+    Py_ssize_t end
+
+
+cdef tuple parameters_of(bytes query):
+    """Of a signed query what `verify_sig` looks at, and its signature base; None twice where it is not plain.
+
+    As `plain_query` has them; what is not plain here may be plain there.
+    """
+    cdef unsigned char[QUERY_BYTES_MAX] text
+    # With an `&` and an `=` for each field.
+    cdef unsigned char[QUERY_BYTES_MAX + 2 * FIELDS_MAX] base
+    cdef Field[FIELDS_MAX] fields
+    cdef unsigned char *end = base
+    cdef int each, count = fields_of(query, text, fields)
+    if count < 0 or not is_sorted(text, fields, count):
+        return None, None
+    cdef dict params = {}
+    cdef Field field
+    cdef Py_ssize_t name_bytes, value_bytes
+    for each in range(count):
+        field = fields[each]
+        name_bytes, value_bytes = field.value - field.name, field.end - field.value
+        if is_one_of_three(text + field.name, name_bytes):
+            params[text[field.name:field.value]] = text[field.value:field.end]
+            if name_bytes == 3:
+                continue
+        end[0] = c"&"
+        memcpy(end + 1, text + field.name, name_bytes)
+        end += 1 + name_bytes
+        end[0] = c"="
+        memcpy(end + 1, text + field.value, value_bytes)
+        end += 1 + value_bytes
+    return (params, base[:end - base]) if SIG in params else (None, None)
+
+
+cdef bint is_one_of_three(const unsigned char *name, Py_ssize_t size) noexcept:
+    """Whether a name is `sig`, or one of the two that `verify_sig` looks at beside it."""
+    if size == 3:
+        return not memcmp(name, b"sig", 3)
+    if size == 7:
+        return not memcmp(name, b"api-key", 7)
+    return size == 9 and not memcmp(name, b"timestamp", 9)
+
+
+cdef int fields_of(bytes query, unsigned char *text, Field *fields) noexcept:
+    """Decode a query and say where its fields are, and how many they are; -1 where it is not plain.
+
+    `text` has room for QUERY_BYTES_MAX, `fields` for FIELDS_MAX.
+    """
+    cdef const unsigned char *given = query
+    cdef Py_ssize_t size = len(query), at = 0, written = 0
+    cdef int count = 0
+    cdef bint in_value = False
+    cdef unsigned char code
+    if size > QUERY_BYTES_MAX:
+        return -1
+    fields[0].name = 0
+    while at < size:
+        code = given[at]
+        at += 1
+        if code <= 0x20 or code >= 0x7F or code == c"#":
+            return -1
+        if code == c"&":
+            if not in_value or count + 1 == FIELDS_MAX:
+                return -1
+            fields[count].end = written
+            count += 1
+            fields[count].name = written
+            in_value = False
+        elif code == c"=":
+            if in_value or written == fields[count].name:
+                return -1
+            fields[count].value = written
+            in_value = True
+        else:
+            if code == c"+":
+                code = c" "
+            elif code == c"%":
+                if at + 2 > size or NIBBLES[given[at]] == NOTHING or NIBBLES[given[at + 1]] == NOTHING:
+                    return -1
+                code = NIBBLES[given[at]] << 4 | NIBBLES[given[at + 1]]
+                at += 2
+                if code == 0 or code == c"&" or code == c"=":
+                    return -1
+            text[written] = code
+            written += 1
+    if not in_value:
+        return -1
+    fields[count].end = written
+    return count + 1
+
+
+cdef bint is_sorted(const unsigned char *text, Field *fields, int count) noexcept:
+    """Sort fields, of which there are few, by the bytes of their names; False where a name comes twice."""
+    cdef int done, at, order
+    cdef Field field
+    for done in range(1, count):
+        field = fields[done]
+        at = done
+        while at > 0:
+            order = compared(text, &field, &fields[at - 1])
+            if order == 0:
+                return False
+            if order > 0:
+                break
+            fields[at] = fields[at - 1]
+            at -= 1
+        fields[at] = field
+    return True
+
+
+cdef int compared(const unsigned char *text, const Field *one, const Field *other) noexcept:
+    """Less than 0 where the one's name stands before the other's, more than 0 where behind it."""
+    cdef Py_ssize_t bytes_of_one = one.value - one.name, bytes_of_other = other.value - other.name
+    cdef int order = memcmp(text + one.name, text + other.name, min(bytes_of_one, bytes_of_other))
+    return order if order else (bytes_of_one > bytes_of_other) - (bytes_of_one < bytes_of_other)
+
+
+cdef Signer signer_of(given, api_key):
+    cdef Signer signer = Signer.__new__(Signer)
+    signer.inner, signer.outer = given.hmac_sha256.inner, given.hmac_sha256.outer
+    signer.whose = (given.account.name, api_key)
+    return signer
+
+
+def _fill_tables():
+    cdef int code
+    for code in range(256):
+        SEXTETS[code] = NIBBLES[code] = NOTHING
+    for code in range(64):
+        SEXTETS[ALPHABET[code]] = code
+    for code in range(10):
+        NIBBLES[c"0" + code] = code
+    for code in range(6):
+        NIBBLES[c"a" + code] = NIBBLES[c"A" + code] = 10 + code
+
+
+_fill_tables()

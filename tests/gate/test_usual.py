@@ -1,0 +1,712 @@
+"""The usual requests: whatever the short way takes, the long way takes as well, with the same record and answer.
+
+And whatever the quick way takes, which is compiled, the short way does.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import shutil
+import time
+from itertools import pairwise
+from urllib.parse import quote_plus, urlencode
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from landed.gate.judge import ANSWERS, Judge, Keep, Policy
+from landed.gate.keeper import Judged, Keeper
+from landed.gate.plain import PlainReader
+from landed.gate.short import ShortWay
+from landed.gate.usual import UsualRequests, quick_way
+from landed.journal.record import decode
+from landed.settings import Limits
+from landed.vonage.request import Request
+from landed.vonage.signing import ISSUER, JWT_HEADER, Account, Keyring, sign_jwt, sign_sig
+
+NOW_S = int(time.time())
+NOW_US = NOW_S * 1_000_000
+PEER = "192.0.2.7"
+SECRET, OTHER = "a secret", "another secret"
+KEYED = Keyring(
+    [Account(name="ours", api_key="abcd1234", secrets=(b"old", SECRET.encode())), Account(name="b", api_key="b")]
+)
+KEYLESS = Keyring([Account(name="ours", secrets=(SECRET.encode(),))])
+LIMITS = Limits(copies_max=2)
+
+
+class NoJournal:
+    """A journal that nothing is written to here."""
+
+    epoch = "e"
+
+
+def keeper():
+    return Keeper(NoJournal(), None, LIMITS)
+
+
+def both_ways(data, keyring, policy=None, path_of=lambda path: path):
+    """What the short way and the long way make of these bytes; None where it is not taken."""
+    plain = PlainReader(LIMITS).read(data)
+    if plain is None:
+        return None, None
+    judge, keeping = Judge(keyring, policy=policy), keeper()
+    short = ShortWay(judge, keeping, path_of).judged(plain, NOW_US, PEER)
+    request = Request(
+        method=plain.method, path=path_of(plain.path), query=plain.query, headers=plain.headers, body=plain.body
+    )
+    if request.path not in ANSWERS:
+        return short, None
+    verdict = judge.verdict(request, NOW_US, PEER)
+    return short, keeping.judged(request, verdict, NOW_US, PEER)
+
+
+def status(**more):
+    return {"message_uuid": "m", "to": "447700900000", "status": "delivered", "channel": "sms"} | more
+
+
+def post(body, *lines, path="/webhooks/message-status"):
+    head = "\r\n".join([f"POST {path} HTTP/1.1", "Host: h", *lines, f"Content-Length: {len(body)}"])
+    return f"{head}\r\n\r\n".encode() + body
+
+
+def token_of(body, secret=SECRET, at=NOW_S, key="abcd1234"):
+    return f"Authorization: Bearer {sign_jwt(body, secret, issued_at=at, token_id='j', api_key=key)}"
+
+
+def signed_status(secret=SECRET, at=NOW_S, key="abcd1234", path="/webhooks/message-status"):
+    body = json.dumps(status()).encode()
+    return post(body, token_of(body, secret, at, key), path=path)
+
+
+def signed_query(method="sha256", secret=SECRET, at=NOW_S, **more):
+    fields = {
+        "messageId": "m",
+        "status": "delivered",
+        "api-key": "abcd1234",
+        "message-timestamp": "2026-01-01 12:00:00",
+    }
+    fields |= {"timestamp": str(at)} | more
+    return urlencode(fields | {"sig": sign_sig(fields, secret, method)})
+
+
+def signed_receipt(verb="GET", path="/webhooks/delivery-receipt", **more):
+    return f"{verb} {path}?{signed_query(**more)} HTTP/1.1\r\nHost: h\r\n\r\n".encode()
+
+
+def is_the_same(short, long):
+    ours, theirs = decode(short.record), decode(long.record)
+    return (
+        msgspec.structs.replace(ours, id=theirs.id) == theirs
+        and ours.id != theirs.id
+        and (short.at_us, short.signature) == (long.at_us, long.signature)
+        and short.verdict == msgspec.structs.replace(long.verdict, signature=b"")
+    )
+
+
+@pytest.mark.parametrize("keyring", [KEYED, KEYLESS], ids=["keyed", "keyless"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(signed_status(), id="status"),
+        pytest.param(signed_status(at=NOW_S - 3_600), id="status of an hour ago"),
+        pytest.param(signed_status(path="/webhooks/inbound-message"), id="another path"),
+        pytest.param(signed_status(path="/webhooks/message-status?a=b"), id="status with a query"),
+        pytest.param(signed_receipt(), id="receipt"),
+        *(pytest.param(signed_receipt(method=method), id=method) for method in ("md5hash", "md5", "sha1", "sha512")),
+        pytest.param(signed_receipt(to="Söhne + 1 %"), id="receipt with escapes"),
+    ],
+)
+def test_the_usual_goes_the_short_way_to_the_same_record(data, keyring):
+    short, long = both_ways(data, keyring)
+
+    assert short is not None
+    assert is_the_same(short, long)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(signed_status(secret=OTHER), id="wrong secret"),
+        pytest.param(signed_status(key="unknown"), id="unknown key"),
+        pytest.param(signed_status(at=NOW_S - 26 * 3_600), id="stale status"),
+        pytest.param(signed_status(at=NOW_S + 600), id="status from the future"),
+        pytest.param(signed_receipt(at=NOW_S - 74 * 3_600), id="stale receipt"),
+        pytest.param(signed_receipt(secret=OTHER), id="wrong sig"),
+        pytest.param(signed_receipt(verb="HEAD"), id="receipt by HEAD"),
+        pytest.param(signed_receipt(to="Acme & Co"), id="a separator in a value"),
+        pytest.param(signed_receipt().replace(b"status=delivered", b"status=failed"), id="tampered"),
+        pytest.param(signed_receipt().replace(b"&sig=", b"&gis="), id="unsigned receipt"),
+        pytest.param(
+            signed_receipt().replace(b"Host: h", b"Host: h\r\nAuthorization: Basic eDp5"), id="another scheme"
+        ),
+        pytest.param(post(json.dumps(status()).encode()), id="unsigned status"),
+        pytest.param(post(b"", token_of(b"")), id="probe"),
+        pytest.param(post(b"  ", token_of(b"  ")), id="blank probe"),
+        pytest.param(signed_status(path="/elsewhere"), id="elsewhere"),
+        pytest.param(
+            signed_status().replace(b"Host: h", b"Host: h\r\nAuthorization: Bearer x"), id="two authorizations"
+        ),
+    ],
+)
+def test_everything_else_goes_the_long_way(data):
+    plain = PlainReader(LIMITS).read(data)
+
+    assert plain is None or ShortWay(Judge(KEYED), keeper(), lambda path: path).judged(plain, NOW_US, PEER) is None
+
+
+LINES = st.sampled_from(
+    [
+        b"Authorization: Bearer a.b.c",
+        b"Authorization: Bearer d",
+        b"Authorization: Bearer ",
+        b"Authorization: Bearer  a",
+        b"Authorization: Bearer a b",
+        b"Authorization: Basic a",
+        b"authorization: Bearer a.b.c",
+        b"X: Authorization: Bearer z",
+        b"Referer: /x?y z",
+        b"Referer: /x?w z",
+        b"Referer: /x? z",
+        b"X: y",
+    ]
+)
+TARGETS = st.sampled_from([b"/a", b"/a?", b"/a?b=c", b"/a?b=d", b"/a?b?c", b"/a?b c", b"/a?b#c", b"/a#?b", b"/?a/b"])
+# Bodies that look like the rest of a head, or like the line that is remembered by.
+BODIES = [
+    b"{}",
+    b"\r\nAuthorization: Bearer d\r\n\r\n",
+    b"\r\nAuthorization: Bearer d\r\nX: y\r\n\r\n{}",
+    b"Authorization: Bearer d\r\nX: y\r\n\r\n",
+    b"\r\nAuthorization: Bearer d",
+    b"?b=c HTTP/1.1\r\nHost: h\r\n\r\n",
+    b"?b=d z\r\n\r\n",
+]
+LENGTHS_AND_BODIES = st.sampled_from(
+    [((), b""), ((b"Content-Length: 2",), b"{"), *(((), body) for body in BODIES)]
+    + [((b"Content-Length: %d" % len(body),), body) for body in BODIES]
+)
+
+
+def request_of(target, lines, length_and_body):
+    length, body = length_and_body
+    return b"\r\n".join([b"POST " + target + b" HTTP/1.1", b"Host: h", *lines, *length, b"", body])
+
+
+REQUESTS = st.builds(request_of, TARGETS, st.lists(LINES, max_size=2), LENGTHS_AND_BODIES)
+
+
+@settings(max_examples=1_500)
+@given(several=st.lists(REQUESTS, min_size=2, max_size=12))
+def test_what_was_read_before_changes_nothing_in_what_is_read(several):
+    reader = PlainReader(LIMITS)
+
+    assert [reader.read(data) for data in several] == [PlainReader(LIMITS).read(data) for data in several]
+
+
+def test_where_it_matters_who_sent_it_nothing_goes_the_short_way():
+    judge = Judge(KEYED, policy=Policy(networks=("192.0.2.0/24",)))
+
+    assert ShortWay(judge, keeper(), str).judged(PlainReader(LIMITS).read(signed_status()), NOW_US, PEER) is None
+
+
+def test_where_nothing_is_checked_nothing_goes_the_short_way():
+    judge = Judge(Keyring([]))
+
+    assert ShortWay(judge, keeper(), str).judged(PlainReader(LIMITS).read(signed_status()), NOW_US, PEER) is None
+
+
+def test_what_was_kept_often_enough_goes_the_long_way():
+    keeping = keeper()
+    short = ShortWay(Judge(KEYED), keeping, str)
+    plain = PlainReader(LIMITS).read(signed_status())
+    first = short.judged(plain, NOW_US, PEER)
+    assert first is not None
+    keeping.seen.note([first.signature] * LIMITS.copies_max)
+
+    assert short.judged(plain, NOW_US, PEER) is None
+
+
+def test_a_path_is_kept_as_we_call_it():
+    data = signed_status(path="/hooks//webhooks/message-status/")
+
+    short, long = both_ways(data, KEYED, path_of=lambda path: path.replace("/hooks//", "/").rstrip("/"))
+
+    assert decode(short.record).path == "/webhooks/message-status"
+    assert is_the_same(short, long)
+
+
+PIECES = st.sampled_from(
+    [
+        b"",
+        b" ",
+        b"&",
+        b"=",
+        b"%",
+        b"+",
+        b"%26",
+        b"%3D",
+        b"sig",
+        b"sig=",
+        b"?",
+        b"\r\n",
+        b":",
+        b"x",
+        b"Bearer ",
+        b"{",
+        b"\xff",
+    ]
+)
+
+
+@given(
+    data=st.sampled_from(
+        [signed_status(), signed_receipt(), signed_receipt(verb="HEAD"), signed_receipt(method="md5")]
+    ),
+    at=st.integers(0, 900),
+    cut=st.integers(0, 3),
+    piece=PIECES,
+    keyring=st.sampled_from([KEYED, KEYLESS]),
+)
+def test_whatever_is_changed_on_the_way_both_ways_agree(data, at, cut, piece, keyring):
+    short, long = both_ways(data[:at] + piece + data[at + cut :], keyring)
+
+    if short is not None:
+        assert long is not None
+        assert long.verdict.keep is Keep.JOURNAL
+        assert is_the_same(short, long)
+
+
+# The quick way.
+
+compiled = pytest.mark.skipif(quick_way() is None, reason="landed was not compiled: there was no C compiler")
+
+
+@pytest.mark.skipif(shutil.which("cc") is None and "NOTHING_SKIPPED" not in os.environ, reason="there is no C compiler")
+def test_where_there_is_a_compiler_it_is_compiled():
+    assert quick_way() is not None
+
+
+class Watched(UsualRequests):
+    """The usual requests, which says how often it was asked."""
+
+    def __init__(self, judge, keeping, path_of):
+        super().__init__(judge, keeping, LIMITS, path_of)
+        self.asked = 0
+
+    def taken(self, data, now_us, peer):
+        self.asked += 1
+        return super().taken(data, now_us, peer)
+
+
+class Quick:
+    """The quick way with what it was taught; `took` gives what it takes by itself."""
+
+    def __init__(self, *lessons, keyring=KEYED, policy=None, path_of=lambda path: path):
+        self.keeping = keeper()
+        judge = Judge(keyring, policy=policy)
+        self.other = Watched(judge, self.keeping, path_of)
+        self.way = quick_way()(self.other, judge, self.keeping)
+        for lesson in lessons:
+            self.taken(lesson)
+
+    def taken(self, data, now_us=NOW_US, peer=PEER):
+        return self.way.taken(data, now_us, peer)
+
+    def took(self, data, now_us=NOW_US, peer=PEER):
+        before = self.other.asked
+        taken = self.taken(data, now_us, peer)
+        return taken if self.other.asked == before else None
+
+
+def essence(taken):
+    """What was made of a request, without its id."""
+    if not isinstance(taken, Judged):
+        return taken
+    record = msgspec.structs.replace(decode(taken.record), id=b"")
+    return taken.verdict, taken.at_us, taken.signature, record, len(taken.record)
+
+
+def usual(data, keyring=KEYED, now_us=NOW_US, peer=PEER, path_of=lambda path: path):
+    return UsualRequests(Judge(keyring), keeper(), LIMITS, path_of).taken(data, now_us, peer)
+
+
+def status_of(number, **more):
+    """Of each number another request with the same head but for the token."""
+    body = json.dumps(status(message_uuid=f"{number:08}", **more)).encode()
+    return post(body, token_of(body))
+
+
+def receipt_of(number, **more):
+    return signed_receipt(messageId=f"{number:08}", **more)
+
+
+@compiled
+@pytest.mark.parametrize("keyring", [KEYED, KEYLESS], ids=["keyed", "keyless"])
+@pytest.mark.parametrize("make", [status_of, receipt_of])
+def test_a_head_that_came_before_is_taken_the_quick_way_to_the_same_record(make, keyring):
+    way = Quick(make(1), keyring=keyring)
+
+    for number in range(2, 300):
+        data = make(number)
+        taken = way.took(data)
+        assert isinstance(taken, Judged)
+        assert essence(taken) == essence(usual(data, keyring))
+
+
+@compiled
+@pytest.mark.parametrize("method", ["md5hash", "md5", "sha1", "sha256", "sha512"])
+def test_each_method_of_sig_is_taken_the_quick_way(method):
+    way = Quick(receipt_of(1, method=method))
+
+    assert essence(way.took(receipt_of(2, method=method))) == essence(usual(receipt_of(2, method=method)))
+
+
+@compiled
+@pytest.mark.parametrize("filler", [0, 30, 70, 100, 150, 250, 700, 1_500])
+@pytest.mark.parametrize("peer", ["", PEER, "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", "peer-" * 60])
+@pytest.mark.parametrize("make", [status_of, receipt_of])
+def test_records_of_all_sizes_are_encoded_as_ever(make, peer, filler):
+    """Beyond 255 bytes a length takes two, and beyond 31 characters another form."""
+    way = Quick(make(1, to="4" * filler))
+    data = make(2, to="5" * filler)
+
+    assert essence(way.took(data, peer=peer)) == essence(usual(data, peer=peer))
+
+
+@compiled
+def test_ids_are_given_once():
+    way = Quick(status_of(0))
+
+    ids = [decode(way.took(status_of(number)).record).id for number in range(1, 700)]
+
+    assert all(later > earlier for earlier, later in pairwise(ids))
+    assert len({each[:10] for each in ids}) == 1
+    assert ids[0][:10] != decode(Quick(status_of(0)).taken(status_of(1)).record).id[:10]
+
+
+@compiled
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(status_of(2).replace(b"Host: h", b"Host: i"), id="another host"),
+        pytest.param(status_of(2).replace(b"POST ", b"PUT "), id="another method"),
+        pytest.param(status_of(2)[:-1], id="a byte short"),
+        pytest.param(status_of(2) + b"}", id="a byte long"),
+        pytest.param(status_of(2) * 2, id="two at once"),
+        pytest.param(signed_status(secret=OTHER), id="wrong secret"),
+        pytest.param(signed_status(key="unknown"), id="unknown key"),
+        pytest.param(signed_status(key="b"), id="a key without a secret"),
+        pytest.param(signed_status(at=NOW_S - 26 * 3_600), id="stale"),
+        pytest.param(signed_status(at=NOW_S + 600), id="from the future"),
+        pytest.param(status_of(2).replace(b"delivered", b"undelived"), id="tampered"),
+        pytest.param(receipt_of(2, at=NOW_S - 74 * 3_600), id="stale receipt"),
+        pytest.param(receipt_of(2, secret=OTHER), id="wrong sig"),
+        pytest.param(receipt_of(2, to="Acme & Co"), id="a separator in a value"),
+        pytest.param(receipt_of(2, to="=A"), id="an equals sign in a value"),
+        pytest.param(receipt_of(2, to="A\0"), id="a NUL in a value"),
+        pytest.param(receipt_of(2).replace(b"&sig=", b"&gis="), id="no sig"),
+        pytest.param(receipt_of(2).replace(b"status=delivered", b"status=failed"), id="tampered receipt"),
+        pytest.param(receipt_of(2).replace(b"?", b"?status=failed&"), id="a name twice"),
+        pytest.param(receipt_of(2).replace(b"?", b"?x&"), id="a name without a value"),
+        pytest.param(receipt_of(2).replace(b"?", b"?=x&"), id="a value without a name"),
+        pytest.param(receipt_of(2).replace(b"?", b"?&"), id="an empty field"),
+        pytest.param(receipt_of(2).replace(b" HTTP", b"& HTTP"), id="an empty field at the end"),
+        pytest.param(receipt_of(2).replace(b" HTTP", b"%4 HTTP"), id="half an escape"),
+        pytest.param(receipt_of(2).replace(b" HTTP", b"%zz HTTP"), id="an escape that is none"),
+        pytest.param(receipt_of(2).replace(b" HTTP", b"#x HTTP"), id="a fragment"),
+        pytest.param(receipt_of(2).replace(b" HTTP", b"\xff HTTP"), id="a byte beyond ASCII"),
+        pytest.param(receipt_of(2, **{f"a{number}": "" for number in range(100)}), id="very many fields"),
+        pytest.param(receipt_of(2).replace(b"GET", b"HEAD"), id="HEAD"),
+        pytest.param(status_of("landed-check-"), id="a check of ours"),
+        pytest.param(receipt_of("landed-check-"), id="a check of ours by query"),
+    ],
+)
+def test_everything_else_is_left_to_the_other_ways(data):
+    way = Quick(status_of(1), receipt_of(1), signed_status())
+
+    assert way.took(data) is None
+    assert essence(way.taken(data)) == essence(usual(data))
+
+
+def token_with(claims, body, *, header=JWT_HEADER, secret=SECRET, padding=b""):
+    """A token that is signed whatever it says."""
+    payload = claims if isinstance(claims, bytes) else json.dumps(claims).encode()
+    signed = header + b"." + base64.urlsafe_b64encode(payload).rstrip(b"=") + padding
+    code = hmac.digest(secret.encode(), signed, "sha256")
+    return post(body, f"Authorization: Bearer {(signed + b'.' + encoded(code)).decode()}")
+
+
+def encoded(data):
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+
+def claims_of(body, **more):
+    claims = {"iat": NOW_S, "iss": ISSUER, "payload_hash": hashlib.sha256(body).hexdigest(), "api_key": "abcd1234"}
+    return {name: value for name, value in (claims | more).items() if value is not ...}
+
+
+BODY = json.dumps(status()).encode()
+
+
+@compiled
+@pytest.mark.parametrize(
+    ("claims", "takes"),
+    [
+        ({}, True),
+        ({"jti": "x" * 500, "aud": {"a": [1, 2]}}, True),
+        ({"iat": NOW_S - 25 * 3_600}, True),
+        ({"iat": NOW_S - 25 * 3_600 - 1}, False),
+        ({"iat": NOW_S + 300}, True),
+        ({"iat": NOW_S + 301}, False),
+        ({"iat": float(NOW_S)}, False),
+        ({"iat": str(NOW_S)}, False),
+        ({"iat": True}, False),
+        ({"iat": None}, False),
+        ({"iat": ...}, False),
+        ({"iat": -1}, False),
+        ({"iat": 2**33 + 1}, False),
+        ({"iat": 2**70}, False),
+        ({"iss": "Somebody"}, False),
+        ({"iss": ...}, False),
+        ({"iss": 7}, False),
+        ({"payload_hash": ...}, False),
+        ({"payload_hash": hashlib.sha256(b"").hexdigest()}, False),
+        ({"payload_hash": hashlib.sha256(BODY).hexdigest().upper()}, False),
+        ({"api_key": "b"}, False),
+        ({"api_key": 7}, False),
+        ({"api_key": ["abcd1234"]}, False),
+    ],
+)
+def test_claims_are_judged_as_ever(claims, takes):
+    way = Quick(token_with(claims_of(BODY), BODY))
+    data = token_with(claims_of(BODY, **claims), BODY)
+
+    assert (way.took(data) is not None) == takes
+    assert essence(way.taken(data)) == essence(usual(data))
+
+
+@compiled
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(token_with(claims_of(BODY), BODY, header=encoded(header)), id=name)
+        for name, header in {
+            "none": b'{"alg":"none","typ":"JWT"}',
+            "RS256": b'{"alg":"RS256","typ":"JWT"}',
+            "a blank in the header": b'{"alg": "HS256","typ":"JWT"}',
+            "crit": b'{"alg":"HS256","crit":["x"]}',
+        }.items()
+    ]
+    + [
+        pytest.param(token_with(claims_of(BODY), BODY, padding=b"="), id="padding"),
+        pytest.param(token_with(claims_of(BODY), BODY, padding=b"A" * 5), id="more characters"),
+        pytest.param(token_with(b"{", BODY), id="no JSON"),
+        pytest.param(token_with(b"[" * 900, BODY), id="deep JSON"),
+        pytest.param(token_with(b'{"iss":"\xff"}', BODY), id="no UTF-8"),
+        pytest.param(token_with(b"", BODY), id="no claims"),
+        pytest.param(post(BODY, "Authorization: Bearer .."), id="dots"),
+        pytest.param(post(BODY, f"Authorization: Bearer {'.' * 100}"), id="many dots"),
+        pytest.param(post(BODY, "Authorization: Bearer " + "A" * 43), id="too short"),
+        pytest.param(post(BODY, f"Authorization: Bearer {JWT_HEADER.decode()}.{'A' * 43}"), id="no claims at all"),
+        pytest.param(post(BODY, f"Authorization: Bearer {JWT_HEADER.decode()}..{'A' * 43}"), id="empty claims"),
+        pytest.param(post(BODY, f"Authorization: Bearer {JWT_HEADER.decode()}.\x7f.{'A' * 43}"), id="odd characters"),
+        pytest.param(post(b"", token_of(b"")), id="no body"),
+        pytest.param(post(b"[1]", token_of(b"[1]")), id="another body"),
+    ],
+)
+def test_odd_tokens_are_left_to_the_other_ways(data):
+    way = Quick(token_with(claims_of(BODY), BODY), post(b"{1}", token_of(b"{1}")))
+
+    assert way.took(data) is None
+    assert essence(way.taken(data)) == essence(usual(data))
+
+
+@compiled
+def test_of_several_secrets_and_accounts_the_one_that_signed_stands():
+    ring = Keyring(
+        [
+            Account(name="a", api_key="key-a", secrets=(b"one", b"two")),
+            Account(name="b", api_key="key-b", secrets=(b"three",)),
+            Account(name="anyone", secrets=(b"four", b"two")),
+        ]
+    )
+    cases = [(key, secret) for key in ("key-a", "key-b", "key-c", None) for secret in ("one", "two", "three", "four")]
+    requests = [token_with(claims_of(BODY, api_key=key), BODY, secret=secret) for key, secret in cases]
+    way = Quick(*requests, keyring=ring)
+
+    for data in requests:
+        expected = usual(data, ring)
+        assert (way.took(data) is not None) == isinstance(expected, Judged)
+        assert essence(way.taken(data)) == essence(expected)
+
+
+@compiled
+def test_copies_that_were_kept_often_enough_are_left_to_the_other_ways():
+    way = Quick(status_of(1))
+    signature = way.took(status_of(2)).signature
+    seen = way.keeping.seen
+
+    seen.note([signature])
+    assert way.took(status_of(2)) is not None
+    seen.note([signature])
+    assert way.took(status_of(2)) is None
+    # When it has become one of the older ones, too.
+    seen.note([b"%d" % number for number in range(LIMITS.signatures_max // 2)])
+    assert not seen.newer
+    assert way.took(status_of(2)) is None
+    assert way.took(status_of(3)) is not None
+
+
+@compiled
+def test_heads_and_signers_are_forgotten_rather_than_kept_without_end():
+    accounts = [Account(name=f"a{number}", api_key=f"k{number}", secrets=(SECRET.encode(),)) for number in range(200)]
+    way = Quick(keyring=Keyring([*accounts, Account(name="ours", api_key="abcd1234", secrets=(SECRET.encode(),))]))
+
+    for number in range(3_000):
+        way.taken(status_of(1).replace(b"Host: h", b"Host: h%d" % number))
+    for number in range(200):
+        way.taken(signed_status(key=f"k{number}"))
+
+    way.taken(status_of(1))
+    assert way.took(status_of(2)) is not None
+    assert essence(way.taken(signed_status(key="k7"))) == essence(usual(signed_status(key="k7"), Keyring(accounts)))
+
+
+@compiled
+@pytest.mark.parametrize("now_us", [-1, 0, 2**32 - 1])
+def test_where_the_clock_stands_at_its_beginning_records_are_encoded_as_ever(now_us):
+    """A number up to 32 bits is shorter in a record."""
+    body = json.dumps(status()).encode()
+    data = post(body, token_of(body, at=0))
+    way = Quick(data)
+    way.taken(data, now_us=2**32)
+
+    assert way.took(data, now_us=2**32) is not None
+    assert way.took(data, now_us=now_us) is None
+
+
+@compiled
+def test_where_it_matters_who_sent_it_or_nothing_is_checked_nothing_is_learned():
+    elsewhere, unchecked = Quick(policy=Policy(networks=("192.0.2.0/24",))), Quick(keyring=Keyring([]))
+
+    for way in (elsewhere, unchecked):
+        way.taken(status_of(1))
+        assert way.took(status_of(1)) is None
+
+
+@compiled
+def test_quickly_too_a_path_is_kept_as_we_call_it():
+    def path_of(path):
+        return path.replace("/hooks//", "/").rstrip("/")
+
+    body = json.dumps(status()).encode()
+    data = post(body, token_of(body), path="/hooks//webhooks/message-status/")
+    way = Quick(data, path_of=path_of)
+
+    assert decode(way.took(data).record).path == "/webhooks/message-status"
+    assert essence(way.taken(data)) == essence(usual(data, path_of=path_of))
+
+
+@compiled
+@settings(max_examples=2_000)
+@given(
+    data=st.sampled_from([status_of(2), signed_status(), receipt_of(2), receipt_of(2, method="md5", to="Söhne + 1 %")]),
+    at=st.integers(0, 1_000),
+    cut=st.integers(0, 3),
+    piece=PIECES | st.binary(max_size=3),
+    keyring=st.sampled_from([KEYED, KEYLESS]),
+)
+def test_whatever_is_changed_on_the_way_the_quick_way_agrees(data, at, cut, piece, keyring):
+    way = Quick(data, keyring=keyring)
+    changed = data[:at] + piece + data[at + cut :]
+
+    assert essence(way.taken(changed)) == essence(usual(changed, keyring))
+
+
+NAMES = st.text(st.sampled_from("abgst-=&%+ \0é"), max_size=3) | st.sampled_from(["sig", "api-key", "timestamp", "to"])
+VALUES = st.text(st.sampled_from("a9&=%+ #\0é"), max_size=4)
+
+
+@compiled
+@settings(max_examples=1_000)
+@given(
+    pairs=st.lists(st.tuples(NAMES, VALUES), max_size=8),
+    method=st.sampled_from(["md5hash", "sha256"]),
+    at=st.integers(NOW_S - 80 * 3_600, NOW_S + 900),
+    quoted=st.booleans(),
+    place=st.integers(0, 8),
+)
+def test_signed_queries_of_any_fields_are_taken_alike(pairs, method, at, quoted, place):
+    fields = {"timestamp": str(at), "api-key": "abcd1234"} | dict(pairs)
+    fields.pop("sig", None)
+    signed = [*fields.items()]
+    signed.insert(place, ("sig", sign_sig(fields, SECRET, method)))
+    write = quote_plus if quoted else lambda text: text.replace(" ", "+")
+    query = "&".join(f"{write(name)}={write(value)}" for name, value in signed)
+    data = f"GET /webhooks/delivery-receipt?{query} HTTP/1.1\r\nHost: h\r\n\r\n".encode()
+    way = Quick(receipt_of(1))
+
+    assert essence(way.taken(data)) == essence(usual(data))
+
+
+def signed_request_of(target, lines, body, place):
+    token = f"Authorization: Bearer {sign_jwt(body, SECRET, issued_at=NOW_S, token_id='j', api_key=None)}".encode()
+    lines = [*lines[:place], token, *lines[place:]]
+    head = [b"POST " + target + b" HTTP/1.1", b"Host: h", *lines, b"Content-Length: %d" % len(body)]
+    return b"\r\n".join([*head, b"", body])
+
+
+# Bodies that are signed, and look like the rest of a head.
+SIGNED_BODIES = st.sampled_from([b"{}", *(b"{" + body for body in BODIES)])
+SIGNED_TARGETS = st.sampled_from(
+    [b"/webhooks/message-status", b"/webhooks/message-status?", b"/webhooks/message-status?b=c", b"/a?b"]
+)
+SIGNED = st.builds(signed_request_of, SIGNED_TARGETS, st.lists(LINES, max_size=2), SIGNED_BODIES, st.integers(0, 2))
+QUERIES = st.builds(
+    lambda number, line: signed_receipt(messageId=number).replace(b"\r\n\r\n", b"\r\n" + line + b"\r\n\r\n"),
+    st.sampled_from(["m", "n", "o?p"]),
+    LINES | st.just(b"Content-Length: 0"),
+)
+
+
+@compiled
+@settings(max_examples=1_000)
+@given(several=st.lists(SIGNED | QUERIES | REQUESTS, min_size=2, max_size=12))
+def test_what_was_learned_before_changes_nothing_in_what_is_taken(several):
+    way = Quick()
+
+    assert [essence(way.taken(data)) for data in several] == [essence(usual(data)) for data in several]
+
+
+@compiled
+def test_over_a_socket_a_compiled_gate_answers_and_keeps_what_another_does(start):
+    requests = []
+    for number in range(60):
+        good, receipt = status_of(number), receipt_of(number)
+        requests += [
+            good,
+            receipt,
+            (good, good.replace(b"delivered", b"undelived"), signed_status(secret=OTHER))[number % 3],
+            (receipt.replace(b"delivered", b"failedfai"), receipt_of(number, at=NOW_S - 74 * 3_600))[number % 2],
+        ]
+    told = []
+    for is_compiled in (True, False):
+        gate = start(keyring=KEYED, compiled=is_compiled, quarantine={"rows_max": 1_000}, unverified_burst_max=1_000)
+        with gate.connect() as client:
+            statuses = []
+            for data in requests:
+                client.send(data)
+                statuses.append(client.answer().status)
+        kept = [msgspec.structs.replace(record, id=b"", at_us=0, received_us=0) for record in gate.kept()]
+        held = sorted((each.reason, each.record.body, each.record.query) for each in gate.held.read(0, 1_000))
+        told.append((statuses, kept, held))
+
+    assert told[0] == told[1]
+    assert (len(told[0][1]), len(told[0][2])) == (170, 51)
