@@ -27,6 +27,7 @@ from landed.gate.keeper import Judged, Keeper
 from landed.gate.meter import Meter
 from landed.gate.plain import Plain, PlainReader
 from landed.gate.short import ShortWay
+from landed.gate.usual import UsualRequests, quick_way
 from landed.journal.quarantine import SqliteQuarantine
 from landed.journal.record import decode_told
 from landed.journal.sqlite import SqliteJournal
@@ -55,32 +56,45 @@ def cpu_us(work: Callable[[], object], count: int) -> float:
     return min(times) / count * 1e6
 
 
-def the_gate(directory: Path) -> tuple[list[Row], list[bytes]]:
-    """The steps of the gate, and the records that they end with."""
+def the_gate(directory: Path) -> tuple[list[Row], list[Row], list[bytes]]:
+    """The steps of the gate, those that the compiled way stands for, and the records that they end with."""
     requests = [request.encode() for request in signed_requests(COUNT)]
     ring = Keyring([Account(name="default", api_key=API_KEY, secrets=(SECRET.encode(),))])
     journal = SqliteJournal(directory / "journal.db", appends_much=True)
     keeper = Keeper(journal, SqliteQuarantine(directory / "quarantine.db"), Limits(), meter=Meter())
-    reader, short, now_us = PlainReader(Limits()), ShortWay(Judge(ring), keeper, str), time.time_ns() // 1_000
+    reader, way, now_us = PlainReader(Limits()), ShortWay(Judge(ring), keeper, str), time.time_ns() // 1_000
     plains = [plain for request in requests if (plain := reader.read(request)) is not None]
-    judged = [each for plain in plains if (each := short.judged(plain, now_us, HOST)) is not None]
+    judged = [each for plain in plains if (each := way.judged(plain, now_us, HOST)) is not None]
     assert len(judged) == COUNT  # noqa: S101 - all of them are usual
     batches = [judged[start : start + BATCH] for start in range(0, COUNT, BATCH)]
     reading = cpu_us(lambda: [reader.read(request) for request in requests], COUNT)
     verifying = cpu_us(lambda: [verified(plain, ring) for plain in plains], COUNT)
-    judging = cpu_us(lambda: [short.judged(plain, now_us, HOST) for plain in plains], COUNT)
+    judging = cpu_us(lambda: [way.judged(plain, now_us, HOST) for plain in plains], COUNT)
+    taking = quickly(UsualRequests(Judge(ring), keeper, Limits(), str), Judge(ring), keeper, requests, now_us)
     waiting, committing = commits(keeper, batches)
     noting = cpu_us(lambda: note_all(keeper, batches, now_us), COUNT)
     journal.close()
-    rows = [
+    short = [
         ("read the request", reading),
         ("verify its signature (3 JWT to 1 sig)", verifying),
         ("judge it, encode its record", judging - verifying),
+    ]
+    rows = [
+        *([("read, verify, judge, encode: compiled", taking)] if taking else short),
         (f"append to the journal, {BATCH} a commit", committing),
         ("count it, note its signature", noting),
         (f"(wait for the disk, {BATCH} together)", waiting),
     ]
-    return rows, [each.record for each in judged]
+    return rows, short, [each.record for each in judged]
+
+
+def quickly(usual: UsualRequests, judge: Judge, keeper: Keeper, requests: Sequence[bytes], now_us: int) -> float | None:
+    """Microseconds of the compiled way; None where it was not compiled."""
+    compiled = quick_way()
+    if compiled is None:
+        return None
+    way = compiled(usual, judge, keeper)
+    return cpu_us(lambda: [way.taken(request, now_us, HOST) for request in requests], COUNT)
 
 
 def verified(plain: Plain, ring: Keyring) -> object:
@@ -209,10 +223,11 @@ def main() -> None:
     """Both, in one directory."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIRECTORY")) as name:
         directory = Path(name)
-        rows, records = the_gate(directory)
+        rows, short, records = the_gate(directory)
         if shutil.which("wrk"):
             rows.insert(0, ("receive and answer (kernel, uvloop)", bare(directory)))
         report("The gate, a receipt", rows)
+        report("The short way, which is not compiled", short)
         report("The fold, a receipt", the_fold(directory, records))
 
 

@@ -331,7 +331,7 @@ cdef Shape shape_of(record, bytes varies, bint by_token):
     shape.body_bytes = len(record.body)
     shape.outcomes = {}
     headers = encode(record.headers)
-    if record.method == "HEAD" or (record.coverage == BODY) != by_token:
+    if (record.coverage == BODY) != by_token:
         return None
     if not by_token:
         shape.before, shape.behind = b"", headers
