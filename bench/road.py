@@ -27,16 +27,15 @@ import msgspec
 from fold import records
 from gate import HOST, LINE_BREAK, NGINX_NAME, WRK, Server, measure, running, servers, signed_requests
 
-from landed.domain.lifecycle import receipt_key
+from landed.domain.lifecycle import brief_key
 from landed.domain.moments import moment
-from landed.domain.receipt import Receipt
 from landed.journal.record import RequestRecord, decode
 from landed.journal.sqlite import SqliteJournal
 from landed.run import journal_path, store_path
 from landed.store import Changes, First, Progress
 from landed.store.sqlite import SqliteReader, SqliteStore
-from landed.vonage.parse import Trust, read
-from landed.vonage.request import Request
+from landed.vonage.signing import Trust
+from landed.vonage.usual import read_usual
 from landed.worker.fold import Fold
 
 MILLION = 1_000_000
@@ -139,16 +138,15 @@ def fill(store: SqliteStore, progress: Progress) -> None:
     """Write messages of one receipt as the fold does, but without reading any records, for the time it takes."""
     record = decode(records(2)[0])
     assert isinstance(record, RequestRecord)  # noqa: S101 - it was made so
-    (receipt,) = read(Request(method="POST", path="/", body=record.body), Trust(verified=True))
-    assert isinstance(receipt, Receipt)  # noqa: S101 - the same
+    brief = read_usual(record.account, record, Trust(verified=True))
+    assert brief is not None  # noqa: S101 - the same
     with store.transaction():
         message_row, receipt_row = store.next_rows()
         firsts = []
         for number in range(FILL_MESSAGES):
-            new = msgspec.structs.replace(receipt, message_id=str(uuid.uuid4()), client_ref=os.urandom(4).hex(), raw={})
-            key = receipt_key(record.account, new)
+            new = msgspec.structs.replace(brief, message_id=str(uuid.uuid4()), client_ref=os.urandom(4).hex())
             rows = message_row + number, receipt_row + number
-            firsts.append(First(*rows, 0, record.account, new, key, record.received_us + rows[0]))
+            firsts.append(First(*rows, 0, new, brief_key(new), record.received_us + rows[0]))
         at, position = moment(record.at_us), progress.position
         store.save(Changes(firsts=firsts), epoch=progress.epoch, before=position, position=position, at=at)
 

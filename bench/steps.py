@@ -21,7 +21,7 @@ from pathlib import Path
 
 from gate import API_KEY, HOST, SECRET, WRK, Server, measure, running, signed_lines, signed_requests
 
-from landed.domain.lifecycle import receipt_key
+from landed.domain.lifecycle import brief_key
 from landed.gate.judge import Judge
 from landed.gate.keeper import Judged, Keeper
 from landed.gate.meter import Meter
@@ -176,10 +176,10 @@ def the_fold(directory: Path, records: Sequence[bytes]) -> list[Row]:
     """The steps of the fold over these records, which the journal has already."""
     trust = Trust(coverage=Coverage.NOTHING, verified=True)
     told = [decode_told(record) for record in records]
-    receipts = [receipt for each in told if (receipt := read_usual(each, trust)) is not None]  # type: ignore[arg-type]
+    briefs = [brief for each in told if (brief := read_usual("default", each, trust)) is not None]  # type: ignore[arg-type]
     decoding = cpu_us(lambda: [decode_told(record) for record in records], COUNT)
-    reading = cpu_us(lambda: [read_usual(each, trust) for each in told], COUNT)  # type: ignore[arg-type]
-    hashing = cpu_us(lambda: [receipt_key("default", receipt) for receipt in receipts], COUNT)
+    reading = cpu_us(lambda: [read_usual("default", each, trust) for each in told], COUNT)  # type: ignore[arg-type]
+    hashing = cpu_us(lambda: [brief_key(brief) for brief in briefs], COUNT)
     journal, store = SqliteJournal(directory / "journal.db"), TimedStore(SqliteStore(directory / "store.db"))
     fold = Fold(journal, store)  # type: ignore[arg-type] # it has all that the fold asks of a store
     began, folded = time.process_time(), 0

@@ -10,11 +10,11 @@ from urllib.parse import urlencode
 import apsw
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from landed import run
-from landed.domain.lifecycle import Fact, message_of, receipt_key
+from landed.domain.lifecycle import Fact, brief_key, message_of, receipt_key
 from landed.domain.moments import microseconds, moment
 from landed.domain.receipt import Inbound, Outcome, Receipt, Status
 from landed.domain.rollups import cell_of, cells_of_firsts, counted, days_of
@@ -33,7 +33,7 @@ from landed.journal.sqlite import SqliteJournal
 from landed.store import Changes, Filter, First, Kept, Tally
 from landed.store.sqlite import VIEWS, SqliteReader, SqliteStore
 from landed.vonage.parse import Coverage, Trust, read
-from landed.vonage.request import Request
+from landed.vonage.usual import read_usual
 from landed.worker.fold import BYTES_A_BATCH, RECORDS_A_BATCH, Fold
 
 NOON = datetime(2026, 8, 1, 12, tzinfo=UTC)
@@ -643,10 +643,12 @@ def test_a_fold_that_was_refused_by_a_full_store_goes_on_where_it_was(place):
 @given(record=st.one_of(statuses, sms_receipts))
 def test_a_first_receipt_gives_the_rows_that_a_join_of_one_fact_gives(record):
     trust = Trust(coverage=Coverage(record.coverage), verified=record.verified, stale=record.stale, api_key="abcd1234")
-    (receipt,) = read(Request(method="GET", path="/", query=record.query, body=record.body), trust)
+    brief = read_usual(ACCOUNT, record, trust)
+    assume(brief is not None)
+    receipt = brief.receipt
     key, position, row = receipt_key(ACCOUNT, receipt), 5, (7 << 20) + 3
     fact = Fact(receipt=receipt, key=key, received_at=moment(record.received_us))
-    first = First(row, 4, position, ACCOUNT, receipt, key, record.received_us)
+    first = First(row, 4, position, brief, key, record.received_us)
     joined = (row, Kept(row=4, position=position, first_position=position, fact=fact))
 
     short = saved(Changes(firsts=[first]))
@@ -654,7 +656,8 @@ def test_a_first_receipt_gives_the_rows_that_a_join_of_one_fact_gives(record):
     message = message_of(ACCOUNT, [fact])
     assert short == saved(Changes(messages=[(row, message)], facts=[joined]))
     assert [len(rows) for rows in short.values()] == [1, 1, 0, 0, 0, 1, 0, 0, 1]
-    assert cells_of_firsts([(ACCOUNT, receipt, record.received_us)] * 2) == {cell_of(message): 2}
+    assert cells_of_firsts([(brief, record.received_us)] * 2) == {cell_of(message): 2}
+    assert brief_key(brief) == key
 
 
 @settings(max_examples=200, deadline=None)

@@ -28,6 +28,7 @@ from typing import TypeVar
 
 import msgspec
 
+from landed.domain.brief import Brief
 from landed.domain.moments import MILLISECOND, microseconds, shared_microseconds
 from landed.domain.reasons import normal_code, says_something
 from landed.domain.receipt import Api, Inbound, Outcome, Part, Receipt, Segment, Status
@@ -187,10 +188,22 @@ def receipt_key(account: str, receipt: Receipt) -> bytes:
 
     Vonage gives no id for an event; so: API, account, message id, status, code, provider's time.
     """
-    time = "" if receipt.occurred_at is None else str(shared_microseconds(receipt.occurred_at))
+    told = (receipt.api, account, receipt.message_id, receipt.provider_status)
+    return _receipt_key(told, receipt.code, receipt.occurred_at)
+
+
+def brief_key(brief: Brief) -> bytes:
+    """The same of a receipt in brief."""
+    kind = brief.kind
+    told = (kind.api, kind.account, brief.message_id, kind.provider_status)
+    return _receipt_key(told, kind.code, brief.occurred_at)
+
+
+def _receipt_key(told: tuple[str, ...], code: str | None, occurred_at: datetime | None) -> bytes:
+    time = "" if occurred_at is None else str(shared_microseconds(occurred_at))
     # No part has a NUL in it (see `text_of`), so no two receipts tell the same.
-    told = "\0".join((receipt.api, account, receipt.message_id, receipt.provider_status, receipt.code or "", time))
-    return hashlib.blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    text = "\0".join((*told, code or "", time))
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def inbound_key(account: str, inbound: Inbound) -> bytes:

@@ -16,6 +16,7 @@ from math import sqrt
 
 import msgspec
 
+from landed.domain.brief import KINDS_REMEMBERED_MAX, Brief, Kind
 from landed.domain.lifecycle import EXACT, Message
 from landed.domain.moments import microseconds
 from landed.domain.networks import country_of, network_of, numbers_version, table_version
@@ -67,7 +68,7 @@ def cells_version() -> str:
 
 def cell_of(message: Message) -> Cell:
     """Where a message is counted."""
-    kind = (
+    place = (
         microseconds(message.seen_at) // HOUR_US,
         message.account,
         message.channel,
@@ -82,50 +83,66 @@ def cell_of(message: Message) -> Cell:
         message.price,
         message.currency,
     )
-    return _cell(kind, bucket_of(message.latency_ms))
+    return _cell(place, bucket_of(message.latency_ms))
 
 
 def cell_of_first(account: str, receipt: Receipt, received_us: int) -> Cell:
     """Where a message is counted of which there is this one receipt."""
-    return _cell(_kind(account, receipt, received_us), NO_LATENCY)
-
-
-def cells_of_firsts(firsts: Iterable[tuple[str, Receipt, int]]) -> Counter[Cell]:
-    """Where messages are counted of which there is one receipt each: by account, receipt, and when it was received.
-
-    Of most there are many alike, so a cell is made for each kind and not for each message (half the time, measured).
-    """
-    cells: Counter[Cell] = Counter()
-    for kind, count in Counter([_kind(*first) for first in firsts]).items():
-        cells[_cell(kind, NO_LATENCY)] += count
-    return cells
-
-
-# Hour, account, channel, network, recipient, sender, API, outcome, status, Vonage's word, code, price, currency.
-_Text = str | None
-_Kind = tuple[int, str, _Text, _Text, _Text, _Text, Api, Outcome, Status, str, _Text, Decimal | None, _Text]
-
-
-def _kind(account: str, receipt: Receipt, received_us: int) -> _Kind:
-    return (
+    place = (
         received_us // HOUR_US,
         account,
         receipt.channel,
         receipt.network,
-        None if _tells_country(receipt.network) else receipt.to,
+        receipt.to,
         receipt.sender,
         receipt.api,
-        OUTCOMES[receipt.status],
+        receipt.outcome,
         receipt.status,
         receipt.provider_status,
         receipt.code,
         receipt.price,
         receipt.currency,
     )
+    return _cell(place, NO_LATENCY)
 
 
-def _cell(kind: _Kind, latency: int) -> Cell:
-    hour, account, channel, network, to, sender, api, outcome, status, word, code, price, currency = kind
+def cells_of_firsts(firsts: Iterable[tuple[Brief, int]]) -> Counter[Cell]:
+    """Where messages are counted of which there is one receipt each: by the receipt, and when it was received.
+
+    Of most there are many alike, so a cell is made for all of them and not for each message.
+    """
+    cells: Counter[Cell] = Counter()
+    alike = [
+        (received_us // HOUR_US, brief.kind, None if _is_of_country(brief.kind) else brief.to)
+        for brief, received_us in firsts
+    ]
+    for (hour, kind, to), count in Counter(alike).items():
+        place = (
+            hour,
+            kind.account,
+            kind.channel,
+            kind.network,
+            to,
+            kind.sender,
+            kind.api,
+            OUTCOMES[kind.status],
+            kind.status,
+            kind.provider_status,
+            kind.code,
+            kind.price,
+            kind.currency,
+        )
+        cells[_cell(place, NO_LATENCY)] += count
+    return cells
+
+
+# Hour, account, channel, network, recipient, sender, API, outcome, status, Vonage's word, code, price, currency.
+_Text = str | None
+_Place = tuple[int, str, _Text, _Text, _Text, _Text, Api, Outcome, Status, str, _Text, Decimal | None, _Text]
+
+
+def _cell(place: _Place, latency: int) -> Cell:
+    hour, account, channel, network, to, sender, api, outcome, status, word, code, price, currency = place
     return (
         hour,
         account,
@@ -159,6 +176,12 @@ def price_text(price: Decimal | None) -> str:
     # At a third of the cost of `format`, which seldom says anything else.
     text = str(price)
     return format(price, "f") if "E" in text else text
+
+
+@lru_cache(KINDS_REMEMBERED_MAX)
+def _is_of_country(kind: Kind) -> bool:
+    """Whether the country of a message is told by its network, so that its recipient need not."""
+    return _tells_country(kind.network)
 
 
 def _tells_country(network: str | None) -> bool:

@@ -14,8 +14,9 @@ from typing import Protocol
 
 import msgspec
 
+from landed.domain.brief import Brief
 from landed.domain.lifecycle import Fact, Group, Message
-from landed.domain.receipt import Inbound, Receipt
+from landed.domain.receipt import Inbound
 from landed.domain.rollups import HOURS_A_DAY, Cell, Summary
 from landed.domain.sending import Sending
 from landed.store.outbox import Said
@@ -49,8 +50,7 @@ class First(msgspec.Struct, frozen=True, gc=False):
     message_row: int
     receipt_row: int
     position: int
-    account: str
-    receipt: Receipt
+    brief: Brief
     key: bytes
     received_us: int
 

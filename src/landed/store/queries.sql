@@ -28,6 +28,12 @@ ON CONFLICT (id) DO UPDATE SET
     final_us = excluded.final_us, price = excluded.price, currency = excluded.currency,
     segments = excluded.segments, group_id = excluded.group_id, part = excluded.part, parts = excluded.parts;
 
+-- name: add_messages
+INSERT INTO message ({message_columns}) VALUES {rows};
+
+-- name: add_receipts
+INSERT INTO receipt ({receipt_columns}) VALUES {rows};
+
 -- name: save_receipts
 INSERT OR REPLACE INTO receipt ({receipt_columns}) VALUES {rows};
 

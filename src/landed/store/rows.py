@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from landed.domain.brief import KINDS_REMEMBERED_MAX, Kind
 from landed.domain.events import EventType, event_id
 from landed.domain.lifecycle import Fact, Message, Source
 from landed.domain.moments import microseconds, moment, shared_microseconds
@@ -53,6 +54,8 @@ EVENT_NUMBERS: Mapping[EventType, int] = {
     EventType.INBOUND: 7,
     EventType.QUARANTINE: 8,
 }
+
+WEBHOOK = Source.WEBHOOK.value
 
 Row = tuple[Any, ...]
 
@@ -135,38 +138,59 @@ def _part_columns(part: Part | None) -> Row:
     return (None, None, None) if part is None else (part.group, part.number, part.of)
 
 
+class _Columns(msgspec.Struct, frozen=True, gc=False):
+    """What the rows of all receipts of one kind have in common: values in the order of their columns.
+
+    As plain text: whoever binds or packs a member of an enumeration asks first what it is.
+    """
+
+    # Of a message: from its outcome to its channel, from its network to its receipts, and from its price on.
+    words: Row
+    marks: Row
+    ends: Row
+    is_final: bool
+    # Of a receipt: what it told before the recipient, and behind the times.
+    told_first: Row
+    told_last: Row
+
+
+@lru_cache(KINDS_REMEMBERED_MAX)
+def _columns_of(kind: Kind) -> _Columns:
+    outcome, price = OUTCOMES[kind.status], _text(kind.price)
+    api, status = kind.api.value, kind.status.value
+    detail = None if kind.detail is None else msgspec.json.encode(_More(kind.detail)).decode()
+    last = (kind.zone_assumed, price, kind.currency, kind.segments, kind.api_key, kind.verified, kind.stale, detail)
+    return _Columns(
+        words=(outcome.value, status, kind.provider_status, api, kind.channel),
+        marks=(kind.network, kind.code, False, kind.verified, 1),
+        ends=(price, kind.currency, kind.segments, *_part_columns(None)),
+        is_final=outcome is not Outcome.PENDING,
+        told_first=(api, kind.channel, status, kind.provider_status, kind.code, kind.network),
+        told_last=last,
+    )
+
+
 def message_row_of_first(first: First) -> Row:
     """The same, of a message of which there is one receipt."""
-    receipt = first.receipt
-    status = receipt.status
-    outcome, received_us = OUTCOMES[status], first.received_us
+    row, brief, received_us = first.message_row, first.brief, first.received_us
+    kind, message_id = brief.kind, brief.message_id
+    columns = _columns_of(kind)
     return (
-        first.message_row,
-        first.message_row >> GENERATION_BITS,
-        hash_of(receipt.message_id),
-        first.account,
-        receipt.message_id,
-        outcome,
-        status,
-        receipt.provider_status,
-        receipt.api,
-        receipt.channel,
-        receipt.to,
-        receipt.sender,
-        receipt.client_ref,
-        receipt.network,
-        receipt.code,
-        False,
-        receipt.verified,
-        1,
+        row,
+        row >> GENERATION_BITS,
+        hash_of(message_id),
+        kind.account,
+        message_id,
+        *columns.words,
+        brief.to,
+        kind.sender,
+        brief.client_ref,
+        *columns.marks,
         received_us,
         None,
         received_us,
-        None if outcome is Outcome.PENDING else received_us,
-        _text(receipt.price),
-        receipt.currency,
-        receipt.segments,
-        *_part_columns(receipt.part),
+        received_us if columns.is_final else None,
+        *columns.ends,
     )
 
 
@@ -208,8 +232,19 @@ def receipt_row(message: int, kept: Kept) -> Row:
 
 def receipt_row_of_first(first: First) -> Row:
     """The same, of the only receipt of a new message."""
-    said = (first.receipt_row, first.message_row, first.key, first.position, Source.WEBHOOK, 1, first.received_us)
-    return (*said, _told(first.receipt), first.position)
+    brief, position = first.brief, first.position
+    columns = _columns_of(brief.kind)
+    told = (
+        *columns.told_first,
+        brief.to,
+        brief.kind.sender,
+        brief.client_ref,
+        shared_microseconds(brief.occurred_at),
+        shared_microseconds(brief.pushed_at),
+        *columns.told_last,
+    )
+    said = (first.receipt_row, first.message_row, first.key, position, WEBHOOK, 1, first.received_us)
+    return (*said, _packed(told), position)
 
 
 def _told(receipt: Receipt) -> bytes:

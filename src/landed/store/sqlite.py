@@ -220,8 +220,8 @@ class SqliteStore:
 
     def save(self, changes: Changes, *, epoch: str, before: int, position: int, at: datetime) -> Progress:
         """Write the changes and move the position from `before`; FoldStopped when it is not there."""
-        self._insert("save_messages", map(message_row_of_first, changes.firsts))
-        self._insert("save_receipts", map(receipt_row_of_first, changes.firsts))
+        self._insert("add_messages", map(message_row_of_first, changes.firsts))
+        self._insert("add_receipts", map(receipt_row_of_first, changes.firsts))
         self._insert("save_messages", starmap(message_row, changes.messages))
         self._insert("save_receipts", starmap(receipt_row, changes.facts))
         self._insert("save_inbound", map(inbound_row, changes.inbound))
@@ -230,7 +230,7 @@ class SqliteStore:
         if changes.events:
             newest: int = self._db.execute(self._sql["newest_event"]).get
             self._insert("save_events", map(event_row, count(newest + 1), repeat(microseconds(at)), changes.events))
-        self._sift((first.message_row, first.receipt.message_id) for first in changes.firsts)
+        self._sift((first.message_row, first.brief.message_id) for first in changes.firsts)
         self._sift((row, message.message_id) for row, message in changes.messages)
         self._save_cells(changes.cells)
         moved = {"epoch": epoch, "before": before, "position": position, "at_us": microseconds(at)}

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Annotated, Literal
 
 import msgspec
 
+from landed.domain.brief import KINDS_REMEMBERED_MAX, Brief, Kind
 from landed.domain.lifecycle import status_of
 from landed.domain.receipt import Api, Inbound, Receipt, Segment, Workflow
 from landed.vonage.request import INTEGER_DIGITS_MAX, object_of, text_of
@@ -110,8 +112,8 @@ def parse_status(fields: Fields, message_id: str, trust: Trust) -> Receipt:
     )
 
 
-def usual_status(body: bytes, trust: Trust) -> Receipt | None:
-    """What `parse_status` makes of a JSON object of the usual shape, without `raw`; None for any other.
+def usual_status(account: str, body: bytes, trust: Trust) -> Brief | None:
+    """What `parse_status` makes of a JSON object of the usual shape, in brief; None for any other.
 
     The body has no escapes.
     """
@@ -120,33 +122,67 @@ def usual_status(body: bytes, trust: Trust) -> Receipt | None:
     except (msgspec.MsgspecError, UnicodeError, InvalidOperation, RecursionError):
         return None
     usage, network = told.usage or _NO_USAGE, (told.destination or _NO_DESTINATION).network_code
-    if _may_have_blanks(body) and _has_blank(told, usage.currency, network):
+    if told.workflow or (_may_have_blanks(body) and _has_blank(told, usage.currency, network)):
         return None
     code, detail = _error(told.error) if told.error else (None, None)
     count, segments = _segments(told.sms) if told.sms else (None, ())
+    if segments:
+        return None
     occurred_at, assumed = read_time(told.timestamp)
-    return Receipt(
+    # By place, and what is read last as it came: this is asked for each receipt.
+    kind = _kind(
+        account,
+        trust.api_key,
+        trust.verified,
+        trust.stale,
+        told.channel,
+        told.status,
+        told.sender,
+        network,
+        code,
+        detail,
+        count,
+        usage.price,
+        usage.currency,
+        assumed,
+    )
+    return Brief(kind, told.message_uuid, told.to, told.client_ref, occurred_at)
+
+
+@lru_cache(KINDS_REMEMBERED_MAX)
+def _kind(  # noqa: PLR0913, PLR0917 - all that a kind is told apart by
+    account: str,
+    api_key: str | None,
+    verified: bool,  # noqa: FBT001 - see `usual_status`
+    stale: bool,  # noqa: FBT001
+    channel: str,
+    provider_status: str,
+    sender: str | None,
+    network: str | None,
+    code: str | None,
+    detail: str | None,
+    segments: int | None,
+    price: str | None,
+    currency: str | None,
+    zone_assumed: bool,  # noqa: FBT001
+) -> Kind:
+    return Kind(
+        account=account,
         api=Api.MESSAGES,
-        message_id=told.message_uuid,
-        channel=CHANNELS_OF_V01.get(told.channel, told.channel),
-        status=status_of(Api.MESSAGES, told.status, code, count, segments),
-        provider_status=told.status,
-        to=told.to,
-        sender=told.sender,
+        channel=CHANNELS_OF_V01.get(channel, channel),
+        status=status_of(Api.MESSAGES, provider_status, code, segments),
+        provider_status=provider_status,
+        sender=sender,
         network=network,
         code=code,
         detail=detail,
-        client_ref=told.client_ref,
-        occurred_at=occurred_at,
-        zone_assumed=assumed,
-        price=price_of(usage.price),
-        currency=usage.currency,
-        segments=count,
-        segment_receipts=segments,
-        workflow=_workflow(told.workflow) if told.workflow else None,
-        api_key=trust.api_key,
-        verified=trust.verified,
-        stale=trust.stale,
+        zone_assumed=zone_assumed,
+        price=price_of(price),
+        currency=currency,
+        segments=segments,
+        api_key=api_key,
+        verified=verified,
+        stale=stale,
     )
 
 

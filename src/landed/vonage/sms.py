@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import msgspec
 
+from landed.domain.brief import KINDS_REMEMBERED_MAX, Brief, Kind
 from landed.domain.lifecycle import status_of
 from landed.domain.receipt import Api, Inbound, Receipt
 from landed.vonage.request import FIELDS_MAX, as_fields, read_pairs, text_of
@@ -90,8 +91,8 @@ def parse_receipt(fields: Fields, message_id: str, trust: Trust) -> Receipt:
     )
 
 
-def usual_receipt(encoded: bytes, trust: Trust) -> Receipt | None:
-    """What `parse_receipt` makes of a usual query string or form, without `raw`; None for any other."""
+def usual_receipt(account: str, encoded: bytes, trust: Trust) -> Brief | None:
+    """What `parse_receipt` makes of a usual query string or form, in brief; None for any other."""
     if encoded.translate(None, _PLAIN) or encoded.count(b"&") >= FIELDS_MAX:
         return None
     # Of a repeated name the first stands here, and the last in JSON.
@@ -109,24 +110,49 @@ def usual_receipt(encoded: bytes, trust: Trust) -> Receipt | None:
         sender, client_ref, api_key = map(_unescaped, (sender, client_ref, api_key))
     occurred_at = read_scts(told.scts)
     pushed_at, assumed = _read_escaped_time(told.message_timestamp)
-    return Receipt(
+    # By place, and the price as it came: this is asked for each receipt.
+    kind = _kind(
+        account,
+        trust.api_key or api_key or None,
+        trust.verified,
+        trust.stale,
+        status,
+        sender or None,
+        network or None,
+        code or None,
+        told.price,
+        assumed or occurred_at is not None,
+    )
+    return Brief(kind, message_id, to or None, client_ref or None, occurred_at, pushed_at)
+
+
+@lru_cache(KINDS_REMEMBERED_MAX)
+def _kind(  # noqa: PLR0913, PLR0917 - all that a kind is told apart by
+    account: str,
+    api_key: str | None,
+    verified: bool,  # noqa: FBT001 - see `usual_receipt`
+    stale: bool,  # noqa: FBT001
+    provider_status: str,
+    sender: str | None,
+    network: str | None,
+    code: str | None,
+    price: str,
+    zone_assumed: bool,  # noqa: FBT001
+) -> Kind:
+    return Kind(
+        account=account,
         api=Api.SMS,
-        message_id=message_id,
         channel=CHANNEL,
-        status=status_of(Api.SMS, status, code),
-        provider_status=status,
-        to=to or None,
-        sender=sender or None,
-        network=network or None,
-        code=code or None,
-        client_ref=client_ref or None,
-        occurred_at=occurred_at,
-        pushed_at=pushed_at,
-        zone_assumed=assumed or occurred_at is not None,
-        price=price_of(_unescaped(told.price)),
-        api_key=trust.api_key or api_key or None,
-        verified=trust.verified,
-        stale=trust.stale,
+        status=status_of(Api.SMS, provider_status, code),
+        provider_status=provider_status,
+        sender=sender,
+        network=network,
+        code=code,
+        zone_assumed=zone_assumed,
+        price=price_of(_unescaped(price)),
+        api_key=api_key,
+        verified=verified,
+        stale=stale,
     )
 
 

@@ -1,4 +1,4 @@
-"""The usual receipts, read at about half the cost or less, for whoever reads very many: the fold.
+"""The usual receipts, read in brief at a third of the cost, for whoever reads very many: the fold.
 
 A request of another shape goes the way of all, through `parse.read`. What is read here says exactly what
 would be read there, except that `raw` is empty; a property holds this.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from landed.domain.receipt import Receipt
+from landed.domain.brief import Brief
 from landed.vonage.messages import usual_status
 from landed.vonage.parse import MESSAGE_ID_CHARACTERS_MAX
 from landed.vonage.request import BACKSLASH, BRACKETS_MAX
@@ -28,16 +28,16 @@ class Parameters(Protocol):
         """The body as it came."""
 
 
-def read_usual(request: Parameters, trust: Trust) -> Receipt | None:
-    """The one receipt in a request of a usual shape; None for any other, even if it can be read."""
+def read_usual(account: str, request: Parameters, trust: Trust) -> Brief | None:
+    """The one receipt in a request of a usual shape, of that account; None for any other, even if it can be read."""
     query, body = request.query, request.body
-    receipt = None
+    brief = None
     if body[:1] == b"{":
         # What has a message_uuid is judged by its body alone, whatever the signature covers.
-        receipt = usual_status(body, trust) if _has_one_reading(body) else None
+        brief = usual_status(account, body, trust) if _has_one_reading(body) else None
     elif trust.coverage is not Coverage.BODY and not (query and body):
-        receipt = usual_receipt(query or body, trust)
-    return receipt if receipt is not None and len(receipt.message_id) <= MESSAGE_ID_CHARACTERS_MAX else None
+        brief = usual_receipt(account, query or body, trust)
+    return brief if brief is not None and len(brief.message_id) <= MESSAGE_ID_CHARACTERS_MAX else None
 
 
 def _has_one_reading(body: bytes) -> bool:

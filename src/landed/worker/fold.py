@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from landed.domain.brief import Brief
 from landed.domain.events import (
     CALLED_FOR,
     CALLED_FOR_IN_CONFLICT,
@@ -26,7 +27,7 @@ from landed.domain.events import (
     cause_of,
     event_id,
 )
-from landed.domain.lifecycle import Fact, Message, Source, greater_copy, inbound_key, message_of, receipt_key
+from landed.domain.lifecycle import Fact, Message, Source, brief_key, greater_copy, inbound_key, message_of, receipt_key
 from landed.domain.moments import microseconds, moment
 from landed.domain.receipt import Api, Inbound, Part, Receipt, Status
 from landed.domain.rollups import Cell, cell_of, cell_of_first, cells_of_firsts
@@ -162,10 +163,11 @@ class _Batch:
         self._wants_accepted = self._says and store.wants_accepted()
         self._next_message, self._next_receipt = store.next_rows()
         for position, record, facts in self._records:
-            self._take(position, record, facts)
-        self._changes.cells = cells_of_firsts(
-            (first.account, first.receipt, first.received_us) for first in self._changes.firsts
-        )
+            if not isinstance(facts, Brief):
+                self._take(position, record, facts)
+            elif isinstance(record, KeptRequest):
+                self._take_brief(position, record, facts)
+        self._count_firsts()
         for message, touched in self._touched.items():
             known = self._known[message]
             self._changes.facts.extend((known.row, known.facts[key]) for key in touched)
@@ -180,19 +182,29 @@ class _Batch:
         return self._changes
 
     def _take_sendings(self, store: Store) -> None:
-        told = [sending for position, record, _ in self._records if (sending := _sending(position, record))]
+        told = [
+            sending
+            for position, record, facts in self._records
+            if not isinstance(facts, Brief) and (sending := _sending(position, record))
+        ]
         self._sendings = store.load_sendings({each.id for each in told}) if told else {}
         for sending in told:
             kept = self._sendings.get(sending.id)
             self._sendings[sending.id] = sending if kept is None else joined_sending(kept, sending)
 
-    def _take(self, position: int, record: Told, facts: _Read) -> None:
+    def _take_brief(self, position: int, record: KeptRequest, brief: Brief) -> None:
+        if (record.account, brief.message_id) in self._alone:
+            self._take_first(position, record.received_us, brief)
+        else:
+            self._take_request(position, record, (brief.receipt,))
+
+    def _take(self, position: int, record: Told, facts: _AtLength) -> None:
         if isinstance(record, KeptRequest):
             self._take_request(position, record, facts)
         elif isinstance(record, SentRecord):
             self._join(position, record.account, _sent(record), moment(record.at_us), Source.SENT)
 
-    def _take_request(self, position: int, record: KeptRequest, facts: _Read) -> None:
+    def _take_request(self, position: int, record: KeptRequest, facts: _AtLength) -> None:
         tally = self._changes.tally
         tally.received += 1
         if isinstance(facts, Unreadable):
@@ -214,9 +226,6 @@ class _Batch:
     def _take_fact(self, position: int, record: KeptRequest, fact: Receipt | Inbound) -> bool:
         account = record.account
         if isinstance(fact, Receipt):
-            if (account, fact.message_id) in self._alone:
-                self._take_first(position, record, fact)
-                return True
             return self._join(position, account, fact, moment(record.received_us), Source.WEBHOOK)
         received_at = moment(record.received_us)
         key = inbound_key(record.account, fact)
@@ -236,16 +245,16 @@ class _Batch:
             self._changes.events.append(Said(EventType.INBOUND, account, key.hex(), 0, 0, key))
         return kept is None
 
-    def _take_first(self, position: int, record: KeptRequest, receipt: Receipt) -> None:
-        account = record.account
+    def _take_first(self, position: int, received_us: int, brief: Brief) -> None:
         rows = self._next_message, self._next_receipt
-        key = receipt_key(account, receipt)
-        self._changes.firsts.append(First(*rows, position, account, receipt, key, record.received_us))
+        key = brief_key(brief)
+        self._changes.firsts.append(First(*rows, position, brief, key, received_us))
         self._next_message, self._next_receipt = rows[0] + 1, rows[1] + 1
         if self._says:
-            for event in AT_FIRST[receipt.status]:
+            kind = brief.kind
+            for event in AT_FIRST[kind.status]:
                 if event is not EventType.ACCEPTED or self._wants_accepted:
-                    self._changes.events.append(Said(event, account, receipt.message_id, *rows, key))
+                    self._changes.events.append(Said(event, kind.account, brief.message_id, *rows, key))
 
     def _join(self, position: int, account: str, receipt: Receipt, received_at: datetime, source: Source) -> bool:
         message = (account, receipt.message_id)
@@ -301,6 +310,12 @@ class _Batch:
                 row = known.facts[cause.key].row
                 self._changes.events.append(Said(event, *message, known.row, row, cause.key))
 
+    def _count_firsts(self) -> None:
+        firsts = self._changes.firsts
+        self._changes.tally.received += len(firsts)
+        self._changes.tally.folded += len(firsts)
+        self._changes.cells = cells_of_firsts((first.brief, first.received_us) for first in firsts)
+
     def _count(self, left: Cell | None, taken: Cell) -> None:
         if left != taken:
             self._changes.cells[taken] += 1
@@ -325,26 +340,25 @@ def _joined(message: MessageKey, known: Known) -> Message:
     return message_of(message[0], [kept.fact for kept in known.facts.values()])
 
 
-_Read = tuple[Receipt | Inbound, ...] | Unreadable
+_AtLength = tuple[Receipt | Inbound, ...] | Unreadable
+_Read = Brief | _AtLength
 
 
 def _read(position: int, data: bytes, *, quickly: bool = False) -> tuple[Told, _Read]:
     """A record and the facts in it; FoldStopped when we do not understand the record itself.
 
-    Read `quickly`, facts have no `raw`, for which only a listener asks.
+    Read `quickly`, the usual receipts are in brief, without `raw`, for which only a listener asks.
     """
     try:
         record = decode_told(data)
-        if isinstance(record, SentRecord):
-            return record, (_sent(record),)
         if not isinstance(record, KeptRequest):
-            return record, ()
+            return record, (_sent(record),) if isinstance(record, SentRecord) else ()
         trust = _trust(record.coverage, record.verified, record.stale, record.api_key)
     except (msgspec.MsgspecError, ValueError) as error:
         raise FoldStopped(f"Record {position} of the journal is damaged or of a newer landed: {error}.") from error
     try:
-        if quickly and (receipt := read_usual(record, trust)) is not None:
-            return record, (receipt,)
+        if quickly and (brief := read_usual(record.account, record, trust)) is not None:
+            return record, brief
         return record, read(
             Request(method=record.method, path=record.path, query=record.query, body=record.body), trust
         )
@@ -368,6 +382,9 @@ def _keys(records: Iterable[tuple[int, Told, _Read]]) -> tuple[Counter[MessageKe
     messages: list[MessageKey] = []
     inbound: set[bytes] = set()
     for _, record, facts in records:
+        if isinstance(facts, Brief):
+            messages.append((facts.kind.account, facts.message_id))
+            continue
         if isinstance(facts, Unreadable) or not isinstance(record, KeptRequest | SentRecord):
             continue
         for fact in facts:
