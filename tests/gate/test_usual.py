@@ -546,6 +546,44 @@ def test_each_character_of_a_signature_counts():
 
 
 @compiled
+def test_each_character_of_a_sig_counts_and_its_letter_case_does_not():
+    way = Quick(receipt_of(1))
+    data = receipt_of(2)
+    end = data.index(b" HTTP")
+    sig = data[end - 64 : end]
+    for spelled in (sig.lower(), sig.upper()):
+        alike = data[: end - 64] + spelled + data[end:]
+        assert essence(way.took(alike)) == essence(usual(alike))
+
+    for place in range(end - 64, end):
+        for other in (b"0", b"1", b"g", b" ", b"-"):
+            if data[place : place + 1] != other:
+                assert way.took(data[:place] + other + data[place + 1 :]) is None
+
+
+@compiled
+@pytest.mark.parametrize("only", [None, "sha256", "md5hash", "sha512"])
+def test_an_account_that_signs_by_one_method_signs_by_no_other(only):
+    ring = Keyring([Account(name="ours", api_key="abcd1234", secrets=(SECRET.encode(),), method=only)])
+    way = Quick(receipt_of(1, method=only or "sha256"), keyring=ring)
+
+    for method in ("sha256", "md5hash", "sha512"):
+        data = receipt_of(2, method=method)
+        assert (way.took(data) is not None) == (only in (None, method))
+        assert essence(way.taken(data)) == essence(usual(data, ring))
+
+
+@compiled
+@pytest.mark.parametrize("timestamp", ["", "0", "-1", "1.5", "9" * 10, "9" * 11, "9" * 30, "+1", "1e9", "1 ", "\u0661"])
+def test_odd_times_of_a_sig_are_judged_as_ever(timestamp):
+    way = Quick(receipt_of(1))
+    data = receipt_of(2, timestamp=timestamp)
+
+    assert way.took(data) is None
+    assert essence(way.taken(data)) == essence(usual(data))
+
+
+@compiled
 @pytest.mark.parametrize("filler", range(4))
 def test_claims_of_a_length_that_base64_cannot_have_are_left_to_the_other_ways(filler):
     data = token_with(claims_of(BODY, jti="x" * filler), BODY, padding=b"A")

@@ -19,6 +19,7 @@ from landed.errors import BadSignature
 from landed.gate.keeper import Judged
 from landed.journal.record import REQUEST, Ids, RequestRecord, decode, encode
 from landed.vonage.check import PREFIX
+from landed.vonage.request import text_of
 from landed.vonage.signing import ISSUER, JWT_HEADER, SIG, UNIX_SECONDS_MAX, Coverage, claims_of, verify_sig
 
 cdef extern from "string.h":
@@ -49,6 +50,7 @@ cdef bytes CHECK = PREFIX.encode()
 cdef bytes HEADER = JWT_HEADER + b"."
 cdef str BODY = Coverage.BODY.value
 cdef long long MADE_MAX = UNIX_SECONDS_MAX
+cdef int SECONDS_DIGITS = len(str(UNIX_SECONDS_MAX))
 cdef long long AT_US_MIN = 0x1_0000_0000
 
 # A record begins with its kind and its id's length, and ends with who accepted it, which is nobody.
@@ -86,6 +88,8 @@ cdef class Signer:
     cdef object inner
     cdef object outer
     cdef tuple whose
+    # Whether a query may be signed by HMAC-SHA256 with it.
+    cdef bint takes_sha256
 
     cdef bytes code_of(self, bytes message):
         """What `HmacSha256.digest` gives."""
@@ -110,7 +114,8 @@ cdef class QuickWay:
     cdef object _keyring
     cdef object _windows
     cdef object _seen
-    cdef double _back_seconds
+    cdef double _jwt_back_seconds
+    cdef double _sig_back_seconds
     cdef double _ahead_seconds
     cdef long long _copies_max
     cdef Py_ssize_t _bytes_max
@@ -123,7 +128,8 @@ cdef class QuickWay:
         self._bytes_max = min(other.bytes_max, REQUEST_BYTES_MAX)
         self._keyring = judge.keyring
         self._windows = judge.windows
-        self._back_seconds = judge.windows.jwt_back_seconds
+        self._jwt_back_seconds = judge.windows.jwt_back_seconds
+        self._sig_back_seconds = judge.windows.sig_back_seconds
         self._ahead_seconds = judge.windows.ahead_seconds
         self._seen = keeper.seen
         self._copies_max = keeper.seen.copies_max
@@ -219,11 +225,7 @@ cdef class QuickWay:
             return None
         if hexdigest(sha256(body)) != claims.payload_hash:
             return None
-        cdef long long made_seconds = made
-        cdef double age = now_us / 1_000_000.0 - made_seconds
-        if not 0 <= made_seconds <= MADE_MAX or not -self._ahead_seconds <= age <= self._back_seconds:
-            return None
-        return whose
+        return whose if self._is_within(now_us, made, self._jwt_back_seconds) else None
 
     cdef tuple _signers_of(self, api_key):
         """See `Keyring.signers`."""
@@ -237,13 +239,35 @@ cdef class QuickWay:
 
     cdef tuple _signer_of_query(self, bytes query, long long now_us):
         """The signature, and the account and API key of who signed; None twice where it is stale or not plain."""
+        cdef dict params
+        cdef bytes base, given
         params, base = parameters_of(query)
         if params is None:
             return None, None
-        signed = verify_sig(params, self._keyring, self._windows, base)
-        if signed.is_stale(now_us / 1_000_000.0, self._ahead_seconds):
+        given = params[SIG]
+        if len(given) != 2 * DIGEST_BYTES:
+            # By another method, of which there are several.
+            signed = verify_sig(params, self._keyring, self._windows, base)
+            if signed.is_stale(now_us / 1_000_000.0, self._ahead_seconds):
+                return None, None
+            return signed.signature, (signed.account, signed.api_key)
+        api_key = params.get(b"api-key")
+        if api_key is not None:
+            api_key = text_of(api_key.decode())
+        cdef tuple whose = None
+        cdef Signer signer
+        for signer in self._signers_of(api_key):
+            if signer.takes_sha256 and is_hex_of(signer.code_of(base), given) and whose is None:
+                whose = signer.whose
+        made = params.get(b"timestamp", b"")
+        if whose is None or not 0 < len(made) <= SECONDS_DIGITS or not made.isdigit():
             return None, None
-        return signed.signature, (signed.account, signed.api_key)
+        return (given.lower(), whose) if self._is_within(now_us, int(made), self._sig_back_seconds) else (None, None)
+
+    cdef bint _is_within(self, long long now_us, long long made_seconds, double back_seconds) noexcept:
+        """Whether a signature that was made then is in its window; see `Signed.is_stale`."""
+        cdef double age = now_us / 1_000_000.0 - made_seconds
+        return 0 <= made_seconds <= MADE_MAX and -self._ahead_seconds <= age <= back_seconds
 
     cdef bint _is_kept_often_enough(self, bytes signature):
         """See `Seen`, the mere call of which would cost as much."""
@@ -468,6 +492,20 @@ cdef bint is_code_of(bytes made, const unsigned char *code) noexcept:
     return not differs
 
 
+cdef bint is_hex_of(bytes made, bytes given) noexcept:
+    """Whether that is a digest in hexadecimal; how long it takes tells nothing."""
+    cdef const unsigned char *code = made
+    cdef const unsigned char *text = given
+    cdef unsigned char differs = 0
+    cdef int at
+    if len(made) != DIGEST_BYTES or len(given) != 2 * DIGEST_BYTES:
+        return False
+    for at in range(DIGEST_BYTES):
+        differs |= NIBBLES[text[2 * at]] ^ code[at] >> 4
+        differs |= NIBBLES[text[2 * at + 1]] ^ code[at] & 0xF
+    return not differs
+
+
 # Signed queries.
 
 
@@ -597,6 +635,8 @@ cdef Signer signer_of(given, api_key):
     cdef Signer signer = Signer.__new__(Signer)
     signer.inner, signer.outer = given.hmac_sha256.inner, given.hmac_sha256.outer
     signer.whose = (given.account.name, api_key)
+    method = given.account.method
+    signer.takes_sha256 = method is None or method == "sha256"
     return signer
 
 
