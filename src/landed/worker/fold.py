@@ -136,7 +136,7 @@ class _Batch:
         self._says = says
         self._wants_accepted = False
         # Before the transaction, which holds up nobody while this takes its time.
-        self._records = [(position, *_read(position, data, quickly=not is_heard)) for position, data in rows]
+        self._records = [_read(position, data, quickly=not is_heard) for position, data in rows]
         self._is_heard = is_heard
         self.at = moment(self._records[-1][1].at_us)
         self.folded: list[Folded] = []
@@ -344,32 +344,35 @@ _AtLength = tuple[Receipt | Inbound, ...] | Unreadable
 _Read = Brief | _AtLength
 
 
-def _read(position: int, data: bytes, *, quickly: bool = False) -> tuple[Told, _Read]:
-    """A record and the facts in it; FoldStopped when we do not understand the record itself.
+def _read(position: int, data: bytes, *, quickly: bool = False) -> tuple[int, Told, _Read]:
+    """A record and the facts in it, behind its position; FoldStopped when we do not understand the record itself.
 
     Read `quickly`, the usual receipts are in brief, without `raw`, for which only a listener asks.
     """
     try:
         record = decode_told(data)
         if not isinstance(record, KeptRequest):
-            return record, (_sent(record),) if isinstance(record, SentRecord) else ()
+            return position, record, (_sent(record),) if isinstance(record, SentRecord) else ()
         trust = _trust(record.coverage, record.verified, record.stale, record.api_key)
     except (msgspec.MsgspecError, ValueError) as error:
         raise FoldStopped(f"Record {position} of the journal is damaged or of a newer landed: {error}.") from error
     try:
         if quickly and (brief := read_usual(record.account, record, trust)) is not None:
-            return record, brief
-        return record, read(
-            Request(method=record.method, path=record.path, query=record.query, body=record.body), trust
-        )
+            return position, record, brief
+        asked = Request(method=record.method, path=record.path, query=record.query, body=record.body)
+        return position, record, read(asked, trust)
     except Unreadable as unreadable:
-        return record, unreadable
+        return position, record, unreadable
     except Exception as error:  # noqa: BLE001 - a mistake of ours must not hold up every other request
         # Only where it happened is logged: the error's text may have what somebody sent.
         where = traceback.extract_tb(error.__traceback__)[-1]
         mistake = f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}"
         log.error("request.not_read", position=position, mistake=mistake)  # noqa: TRY400 - see above
-        return record, Unreadable("our-mistake", "landed failed in reading it, which is a mistake of landed's.")
+        return (
+            position,
+            record,
+            Unreadable("our-mistake", "landed failed in reading it, which is a mistake of landed's."),
+        )
 
 
 @lru_cache(TRUSTS_REMEMBERED_MAX)
