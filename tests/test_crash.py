@@ -29,9 +29,6 @@ from landed.journal.sqlite import SqliteJournal
 from landed.store.sqlite import VIEWS, SqliteReader
 from landed.vonage.signing import sign_jwt, sign_sig
 
-# It wants the machine for itself.
-pytestmark = pytest.mark.alone
-
 KILLS = int(os.environ.get("CRASH_KILLS", "64"))
 SEED = int(os.environ.get("CRASH_SEED", "1"))
 SECRET = "a signature secret of the tests"

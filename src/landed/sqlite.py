@@ -18,6 +18,7 @@ import apsw
 from landed.errors import SurroundingsError, Unable
 
 BUSY_MS = 2_000
+STATEMENTS_KEPT = 100
 POLL_SECONDS = 0.01
 # Whoever holds a file is nearly always done in less than a millisecond, and hardly ever not in ten.
 COMMIT_SECONDS = 0.000_05
@@ -33,12 +34,21 @@ UNABLE_EXTENDED = frozenset({apsw.SQLITE_IOERR_SHMSIZE})
 Synchronous = Literal["full", "normal"]
 
 
-def open_file(
-    path: Path, *, application_id: int, migrations: Sequence[str], synchronous: Synchronous, busy_ms: int = BUSY_MS
+def open_file(  # noqa: PLR0913 - what SQLite is told at the beginning
+    path: Path,
+    *,
+    application_id: int,
+    migrations: Sequence[str],
+    synchronous: Synchronous,
+    busy_ms: int = BUSY_MS,
+    statements: int = STATEMENTS_KEPT,
 ) -> apsw.Connection:
-    """A writing connection to the file, made if it is not there, migrated to this version."""
+    """A writing connection to the file, made if it is not there, migrated to this version.
+
+    It keeps so many `statements` prepared, those that were used last.
+    """
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-    with _opened(path, flags, busy_ms) as db:
+    with _opened(path, flags, busy_ms, statements) as db:
         db.transaction_mode = "IMMEDIATE"
         if db.readonly("main"):
             # SQLite falls back to this by itself, and would stay with it for good.
@@ -126,11 +136,11 @@ class _TakenBack(Exception):
 
 
 @contextmanager
-def _opened(path: Path, flags: int, busy_ms: int) -> Iterator[apsw.Connection]:
+def _opened(path: Path, flags: int, busy_ms: int, statements: int = STATEMENTS_KEPT) -> Iterator[apsw.Connection]:
     """A connection that is closed again when it turns out to be of no use."""
     db = None
     try:
-        db = apsw.Connection(str(path), flags=flags, statementcachesize=256)
+        db = apsw.Connection(str(path), flags=flags, statementcachesize=statements)
         db.set_busy_handler(_waiting(busy_ms / 1000))
         yield db
     except BaseException as error:

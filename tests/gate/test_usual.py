@@ -669,6 +669,15 @@ def test_heads_are_forgotten_rather_than_kept_without_end():
 
 
 @compiled
+def test_a_very_long_head_is_not_remembered():
+    data, longer = (status_of(1).replace(b"Host: h", b"Host: h\r\nX: " + b"x" * size) for size in (700, 1_100))
+    way = Quick(data, longer)
+
+    assert way.took(data) is not None
+    assert way.took(longer) is None
+
+
+@compiled
 def test_signers_are_forgotten_rather_than_kept_without_end():
     accounts = [Account(name=f"a{number}", api_key=f"key-{number:04}", secrets=(b"a secret",)) for number in range(70)]
     requests = [signed_status(key=account.api_key) for account in accounts]

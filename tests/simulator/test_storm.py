@@ -7,7 +7,6 @@ from collections import Counter
 from datetime import timedelta
 from itertools import accumulate, chain, repeat
 
-import pytest
 import uvloop
 
 from landed.domain.receipt import Api
@@ -17,9 +16,6 @@ from landed.simulator.scenario import Scenario
 from landed.simulator.server import simulator_of
 from landed.simulator.simulator import Send
 from landed.simulator.wire import Client
-
-# It wants the machine for itself.
-pytestmark = pytest.mark.alone
 
 OUTAGE_SECONDS = 3_600
 # Two receipts each.

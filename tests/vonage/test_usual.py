@@ -215,6 +215,14 @@ def test_receipts_that_are_alike_share_their_kind():
     assert kind_of(trust=UNSIGNED).verified is False
 
 
+def test_what_is_long_is_not_read_in_brief_since_kinds_are_remembered():
+    for name in ("from", "client_ref", "status"):
+        body = json.dumps(STATUS | {name: "x" * 2_000}).encode()
+        assert read_usual("ours", Request(method="POST", path="/", body=body), SIGNED) is None
+        form = urlencode(RECEIPT | {name: "x" * 2_000}).encode()
+        assert read_usual("ours", Request(method="GET", path="/", query=form), UNSIGNED) is None
+
+
 def test_what_tells_of_segments_or_a_workflow_is_not_read_in_brief():
     for more in ({"sms": {"segments": [{"status": "delivered"}]}}, {"workflow": {"id": "w"}}):
         body = json.dumps(STATUS | more).encode()

@@ -128,6 +128,7 @@ class Gate:
         if taken is None:
             return False
         if isinstance(taken, Judged):
+            # Never by HEAD, whose answer is another one.
             self._keep(taken, len(taken.record), connection.exchange("POST", last=False))
             return True
         request = Request(

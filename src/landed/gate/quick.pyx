@@ -27,6 +27,7 @@ cdef extern from "string.h":
 
 # A bounded number of heads is remembered, as in plain.py, and for each of them who signs.
 SHAPES_MAX = 1_024
+SHAPE_BYTES_MAX = 1_024
 SIGNERS_MAX = 64
 
 cdef enum:
@@ -192,7 +193,7 @@ cdef class QuickWay:
             record.method, record.path,
         )])
         # What would not give the very record is not remembered.
-        if shape is None or not gives(shape, begins, varies, record, judged.record):
+        if shape is None or len(key) > SHAPE_BYTES_MAX or not gives(shape, begins, varies, record, judged.record):
             return
         if key not in self._shapes and len(self._shapes) >= SHAPES_MAX:
             # Whoever sends others on purpose does not keep the usual ones out for long.

@@ -25,6 +25,8 @@ from landed.sqlite import BUSY_MS, log_of, open_file, open_to_read, writing
 FILE = "journal.db"
 APPLICATION_ID = 0x6C6E646A
 ROWS_A_STATEMENT = 128
+# One for each number of rows up to that, and the others: to prepare one again takes as long as ten rows.
+STATEMENTS_KEPT = 2 * ROWS_A_STATEMENT
 # The worker checkpoints; who appends a little does it only when no worker did for about 64 MiB.
 WAL_PAGES_MAX = 16_384
 WAL_BYTES_MAX = WAL_PAGES_MAX * 4_096
@@ -84,7 +86,12 @@ class SqliteJournal:
             self._db = open_to_read(path, application_id=APPLICATION_ID, migrations=MIGRATIONS, busy_ms=busy_ms)
         else:
             self._db = open_file(
-                path, application_id=APPLICATION_ID, migrations=MIGRATIONS, synchronous="full", busy_ms=busy_ms
+                path,
+                application_id=APPLICATION_ID,
+                migrations=MIGRATIONS,
+                synchronous="full",
+                busy_ms=busy_ms,
+                statements=STATEMENTS_KEPT,
             )
         self._db.wal_autocheckpoint(LOG_PAGES if appends_much else WAL_PAGES_MAX)
         # Once a slow reader let it grow beyond that, it would stay so.

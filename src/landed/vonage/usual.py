@@ -28,9 +28,15 @@ class Parameters(Protocol):
         """The body as it came."""
 
 
+# What is longer is no usual receipt; and of each kind much is remembered.
+BYTES_MAX = 2 * 1024
+
+
 def read_usual(account: str, request: Parameters, trust: Trust) -> Brief | None:
     """The one receipt in a request of a usual shape, of that account; None for any other, even if it can be read."""
     query, body = request.query, request.body
+    if len(query) + len(body) > BYTES_MAX:
+        return None
     brief = None
     if body[:1] == b"{":
         # What has a message_uuid is judged by its body alone, whatever the signature covers.
