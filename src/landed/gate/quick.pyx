@@ -2,7 +2,7 @@
 """The quick way through the gate: the short way for heads that came before, compiled.
 
 It does what `UsualRequests` does at a third of the cost, and knows nothing but what it learned from it: heads that
-differ in nothing but the token or the query from one that went the short way. Whatever else comes goes there.
+differ in nothing but the token or the query from two that went the short way. Whatever else comes goes there.
 Properties hold that what it takes is taken there, too, with the same verdict and the same record.
 
 landed is whole without it: where it was not compiled, all that is usual goes the short way.
@@ -121,6 +121,8 @@ cdef class QuickWay:
     cdef long long _copies_max
     cdef Py_ssize_t _bytes_max
     cdef dict _shapes
+    # By their hashes, heads that came once.
+    cdef set _heard
     cdef dict _signers
     cdef unsigned char[ID_BYTES] _id
 
@@ -135,6 +137,7 @@ cdef class QuickWay:
         self._seen = keeper.seen
         self._copies_max = keeper.seen.copies_max
         self._shapes = {}
+        self._heard = set()
         self._signers = {}
         cdef bytes first = Ids().next()
         memcpy(self._id, <const unsigned char *>first, ID_BYTES)
@@ -186,6 +189,8 @@ cdef class QuickWay:
         if len(data) > self._bytes_max or not is_found(data, &cut):
             return
         cdef bytes key = key_of(data, &cut), varies = part(data, cut.start, cut.end)
+        if len(key) > SHAPE_BYTES_MAX or not self._came_before(key):
+            return
         record = decode(judged.record)
         cdef Shape shape = self._shapes.get(key) or shape_of(record, varies, cut.by_token)
         cdef bytes begins = b"".join([encode(each) for each in (
@@ -193,15 +198,25 @@ cdef class QuickWay:
             record.method, record.path,
         )])
         # What would not give the very record is not remembered.
-        if shape is None or len(key) > SHAPE_BYTES_MAX or not gives(shape, begins, varies, record, judged.record):
+        if shape is None or not gives(shape, begins, varies, record, judged.record):
             return
         if key not in self._shapes and len(self._shapes) >= SHAPES_MAX:
             # Whoever sends others on purpose does not keep the usual ones out for long.
             self._shapes.clear()
-        if len(shape.outcomes) >= SIGNERS_MAX:
+        whose = (record.account, record.api_key)
+        if whose not in shape.outcomes and len(shape.outcomes) >= SIGNERS_MAX:
             shape.outcomes.clear()
-        shape.outcomes[record.account, record.api_key] = (judged.verdict, begins)
+        shape.outcomes[whose] = (judged.verdict, begins)
         self._shapes[key] = shape
+
+    cdef bint _came_before(self, bytes key):
+        """Whether this head is worth learning: behind some proxies each has something of its own and never returns."""
+        if key in self._shapes or hash(key) in self._heard:
+            return True
+        if len(self._heard) >= SHAPES_MAX:
+            self._heard.clear()
+        self._heard.add(hash(key))
+        return False
 
     cdef tuple _signer_of_token(self, bytes token, bytes body, long long now_us):
         """The account and API key of who signed, if the token holds and is not stale; see `verify_jwt`."""
@@ -364,8 +379,10 @@ cdef Shape shape_of(record, bytes varies, bint by_token):
     token = (b"Authorization", BEARER + varies)
     if record.headers.count(token) != 1:
         return None
-    before_token, _, behind = headers.partition(encode(token[1]))
-    shape.before, shape.behind = encode(record.query) + before_token, behind
+    # By its name, too: another header may have the same value.
+    line, value = encode(token), encode(token[1])
+    before_line, _, behind = headers.partition(line)
+    shape.before, shape.behind = encode(record.query) + before_line + line[:len(line) - len(value)], behind
     return shape
 
 
