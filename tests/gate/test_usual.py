@@ -609,12 +609,15 @@ def test_claims_of_a_length_that_base64_cannot_have_are_left_to_the_other_ways(f
     ],
 )
 def test_queries_that_could_mean_several_things_are_left_to_the_other_ways(query, base):
-    base += f"&timestamp={NOW_S}"
-    sig = hmac.digest(SECRET.encode(), base.encode(), "sha256").hex()
-    target = f"/webhooks/delivery-receipt?{query}&timestamp={NOW_S}&sig={sig}"
-    data = f"GET {target} HTTP/1.1\r\nHost: h\r\n\r\n".encode()
-    way = Quick(receipt_of(1), keyring=KEYLESS)
+    def signed(query, base):
+        base += f"&timestamp={NOW_S}"
+        sig = hmac.digest(SECRET.encode(), base.encode(), "sha256").hex()
+        target = f"/webhooks/delivery-receipt?{query}&timestamp={NOW_S}&sig={sig}"
+        return f"GET {target} HTTP/1.1\r\nHost: h\r\n\r\n".encode()
 
+    way, data = Quick(signed("a=1", "&a=1"), keyring=KEYLESS), signed(query, base)
+
+    assert way.took(signed("a=2", "&a=2")) is not None
     assert way.took(data) is None
     assert essence(way.taken(data)) == essence(usual(data, KEYLESS))
 
