@@ -68,42 +68,13 @@ def cells_version() -> str:
 
 def cell_of(message: Message) -> Cell:
     """Where a message is counted."""
-    place = (
-        microseconds(message.seen_at) // HOUR_US,
-        message.account,
-        message.channel,
-        message.network,
-        message.to,
-        message.sender,
-        message.api,
-        message.outcome,
-        message.status,
-        message.provider_status,
-        message.code,
-        message.price,
-        message.currency,
-    )
-    return _cell(place, bucket_of(message.latency_ms))
+    seen_us, latency = microseconds(message.seen_at), bucket_of(message.latency_ms)
+    return _cell(seen_us // HOUR_US, message.account, message, message.to, latency)
 
 
 def cell_of_first(account: str, receipt: Receipt, received_us: int) -> Cell:
     """Where a message is counted of which there is this one receipt."""
-    place = (
-        received_us // HOUR_US,
-        account,
-        receipt.channel,
-        receipt.network,
-        receipt.to,
-        receipt.sender,
-        receipt.api,
-        receipt.outcome,
-        receipt.status,
-        receipt.provider_status,
-        receipt.code,
-        receipt.price,
-        receipt.currency,
-    )
-    return _cell(place, NO_LATENCY)
+    return _cell(received_us // HOUR_US, account, receipt, receipt.to, NO_LATENCY)
 
 
 def cells_of_firsts(firsts: Iterable[tuple[Brief, int]]) -> Counter[Cell]:
@@ -117,44 +88,29 @@ def cells_of_firsts(firsts: Iterable[tuple[Brief, int]]) -> Counter[Cell]:
         for brief, received_us in firsts
     ]
     for (hour, kind, to), count in Counter(alike).items():
-        place = (
-            hour,
-            kind.account,
-            kind.channel,
-            kind.network,
-            to,
-            kind.sender,
-            kind.api,
-            OUTCOMES[kind.status],
-            kind.status,
-            kind.provider_status,
-            kind.code,
-            kind.price,
-            kind.currency,
-        )
-        cells[_cell(place, NO_LATENCY)] += count
+        cells[_cell(hour, kind.account, kind, to, NO_LATENCY)] += count
     return cells
 
 
-# Hour, account, channel, network, recipient, sender, API, outcome, status, Vonage's word, code, price, currency.
-_Text = str | None
-_Place = tuple[int, str, _Text, _Text, _Text, _Text, Api, Outcome, Status, str, _Text, Decimal | None, _Text]
-
-
-def _cell(place: _Place, latency: int) -> Cell:
-    hour, account, channel, network, to, sender, api, outcome, status, word, code, price, currency = place
+def _cell(hour: int, account: str, told: Message | Receipt | Kind, to: str | None, latency: int) -> Cell:
+    status, word, code = (
+        told.status,
+        told.provider_status[:TEXT_CHARACTERS_MAX],
+        (told.code or "")[:TEXT_CHARACTERS_MAX],
+    )
+    outcome = OUTCOMES[status]
     return (
         hour,
         account,
-        (channel or "")[:TEXT_CHARACTERS_MAX],
-        (network or "")[:TEXT_CHARACTERS_MAX],
-        "" if _tells_country(network) else country_of(None, phone_number(channel, to)) or "",
-        (sender or "")[:TEXT_CHARACTERS_MAX],
+        (told.channel or "")[:TEXT_CHARACTERS_MAX],
+        (told.network or "")[:TEXT_CHARACTERS_MAX],
+        "" if _tells_country(told.network) else country_of(None, phone_number(told.channel, to)) or "",
+        (told.sender or "")[:TEXT_CHARACTERS_MAX],
         outcome,
-        _slug(api, status, outcome, word[:TEXT_CHARACTERS_MAX], (code or "")[:TEXT_CHARACTERS_MAX]),
+        _slug(told.api, status, outcome, word, code),
         latency,
-        price_text(price),
-        (currency or "")[:TEXT_CHARACTERS_MAX],
+        price_text(told.price),
+        (told.currency or "")[:TEXT_CHARACTERS_MAX],
     )
 
 
