@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest -q
 # Many tests wait for processes of their own, so there may be half as many more of them as there are cores.
 WORKERS = $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)))
-COMPILED := $(wildcard src/landed/*/*.pyx)
+COMPILED := $(wildcard src/landed/*/*.pyx src/landed/*/*.pxi)
 # pytest's exit code where ARGS leave no test to one of the two.
 NONE := 5
 

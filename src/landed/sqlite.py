@@ -23,8 +23,9 @@ POLL_SECONDS = 0.01
 # Whoever holds a file is nearly always done in less than a millisecond, and hardly ever not in ten.
 COMMIT_SECONDS = 0.000_05
 COMMITS_WAITED_FOR = 100
-# SQLite's own default.
+# SQLite's own defaults.
 CACHE_BYTES = 2_000 * 1024
+PAGE_BYTES = 4_096
 
 # What says that nothing was written, and that it may work again later: full, held, or not writable.
 # The index beside the WAL needs disk, too, and has no such type of its own.
@@ -42,10 +43,11 @@ def open_file(  # noqa: PLR0913 - what SQLite is told at the beginning
     synchronous: Synchronous,
     busy_ms: int = BUSY_MS,
     statements: int = STATEMENTS_KEPT,
+    page_bytes: int = PAGE_BYTES,
 ) -> apsw.Connection:
     """A writing connection to the file, made if it is not there, migrated to this version.
 
-    It keeps so many `statements` prepared, those that were used last.
+    It keeps so many `statements` prepared, those that were used last. A file that is there keeps its pages' size.
     """
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     with _opened(path, flags, busy_ms, statements) as db:
@@ -54,6 +56,7 @@ def open_file(  # noqa: PLR0913 - what SQLite is told at the beginning
             # SQLite falls back to this by itself, and would stay with it for good.
             raise Unable(f"{path} can only be read: check how its disk is mounted, and whose it is.")
         _version(db, path, application_id, len(migrations))
+        db.pragma("page_size", page_bytes)
         _write_ahead(db, path, time.monotonic() + busy_ms / 1000)
         db.pragma("synchronous", synchronous)
         _migrate(db, application_id, migrations)

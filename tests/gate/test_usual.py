@@ -5,6 +5,7 @@ And whatever the quick way takes, which is compiled, the short way does.
 
 from __future__ import annotations
 
+import _hashlib
 import base64
 import hashlib
 import hmac
@@ -313,11 +314,11 @@ class Watched(UsualRequests):
 class Quick:
     """The quick way with what it was taught; `took` gives what it takes by itself."""
 
-    def __init__(self, *lessons, keyring=KEYED, policy=None, path_of=lambda path: path):
+    def __init__(self, *lessons, keyring=KEYED, policy=None, path_of=lambda path: path, by_openssl=True):
         self.keeping = keeper()
         judge = Judge(keyring, policy=policy)
         self.other = Watched(judge, self.keeping, path_of)
-        self.way = quick_way()(self.other, judge, self.keeping)
+        self.way = quick_way()(self.other, judge, self.keeping, by_openssl=by_openssl)
         for lesson in lessons * 2:
             self.taken(lesson)
 
@@ -363,6 +364,39 @@ def test_a_head_that_came_before_is_taken_the_quick_way_to_the_same_record(make,
         taken = way.took(data)
         assert isinstance(taken, Judged)
         assert essence(taken) == essence(usual(data, keyring))
+
+
+@compiled
+@pytest.mark.skipif(getattr(_hashlib, "__file__", None) is None, reason="Python has no OpenSSL that others can call")
+def test_where_pythons_openssl_can_be_called_it_is():
+    assert Quick().way.by_openssl
+    assert not Quick(by_openssl=False).way.by_openssl
+
+
+@compiled
+@pytest.mark.parametrize("by_openssl", [True, False], ids=["OpenSSL", "hashlib"])
+@pytest.mark.parametrize("secret", ["k", "k" * 63, "k" * 64, "k" * 65, "k" * 500], ids=len)
+@pytest.mark.parametrize("filler", [*range(66), 1_000])
+def test_whoever_hashes_what_holds_is_taken_and_nothing_else(filler, secret, by_openssl):
+    """Of all sizes that end in another place of a block."""
+    keyring = Keyring([Account(name="a", api_key="abcd1234", secrets=(b"other", secret.encode()))])
+    body = json.dumps(status(filler="f" * filler)).encode()
+    claims = claims_of(body, jti="j" * filler)
+    way = Quick(token_with(claims, body, secret=secret), keyring=keyring, by_openssl=by_openssl)
+    way.taken(signed_receipt(secret=secret, method="sha256", filler="f" * filler))
+    way.taken(signed_receipt(secret=secret, method="sha256", filler="g" * filler))
+
+    for data in (
+        token_with(claims | {"jti": "i" * filler}, body, secret=secret),
+        signed_receipt(secret=secret, method="sha256", filler="h" * filler),
+    ):
+        assert essence(way.took(data)) == essence(usual(data, keyring))
+    for data in (
+        token_with(claims | {"jti": "i" * filler}, body, secret=secret + "."),
+        token_with(claims | {"payload_hash": hashlib.sha256(body + b" ").hexdigest()}, body, secret=secret),
+        signed_receipt(secret=secret + ".", method="sha256", filler="h" * filler),
+    ):
+        assert way.took(data) is None
 
 
 @compiled
@@ -430,6 +464,8 @@ def test_ids_are_given_once():
         pytest.param(receipt_of(2, **{f"a{number}": "" for number in range(100)}), id="very many fields"),
         pytest.param(receipt_of(2).replace(b"GET", b"HEAD"), id="HEAD"),
         pytest.param(status_of("landed-check-"), id="a check of ours"),
+        pytest.param(status_of("landed-check-", to="k" * 12), id="a check behind the same letter"),
+        pytest.param(status_of(2, to="landed-chick-landed-checklanded-check-"), id="a check behind half of one"),
         pytest.param(receipt_of("landed-check-"), id="a check of ours by query"),
     ],
 )
@@ -483,7 +519,11 @@ BODY = json.dumps(status()).encode()
         ({"iss": 7}, False),
         ({"payload_hash": ...}, False),
         ({"payload_hash": hashlib.sha256(b"").hexdigest()}, False),
-        ({"payload_hash": hashlib.sha256(BODY).hexdigest().upper()}, False),
+        ({"payload_hash": hashlib.sha256(BODY).hexdigest().upper()}, True),
+        ({"payload_hash": hashlib.sha256(BODY).hexdigest()[:-1]}, False),
+        ({"payload_hash": hashlib.sha256(BODY).hexdigest() + "0"}, False),
+        ({"payload_hash": "\u00e9" * 32}, False),
+        ({"payload_hash": "\0" * 64}, False),
         ({"api_key": "b"}, False),
         ({"api_key": 7}, False),
         ({"api_key": ["abcd1234"]}, False),

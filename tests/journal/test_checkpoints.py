@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from landed.errors import JournalUnable
 from landed.journal import checkpoints
 from landed.journal.checkpoints import APPENDED_BYTES, Checkpoints
-from landed.journal.sqlite import LOG_BYTES, SqliteJournal
+from landed.journal.sqlite import LOG_BYTES, PAGE_BYTES, WAL_BYTES_MAX, SqliteJournal
 from landed.sqlite import log_of
 
 RECORD = b"r" * 1_000
@@ -75,6 +75,25 @@ def test_a_log_that_is_long_enough_is_not_made_longer(path):
             other.append([RECORD])
 
         assert log_bytes(path) == before
+
+
+def test_a_journal_with_pages_of_another_size_keeps_them_and_its_log_is_no_longer(tmp_path, monkeypatch):
+    path = tmp_path / "older.db"
+    with monkeypatch.context() as older:
+        older.setattr("landed.journal.sqlite.PAGE_BYTES", 4_096)
+        SqliteJournal(path).close()
+    with closing(SqliteJournal(path, appends_much=True)) as journal, closing(SqliteJournal(path)) as reading:
+        journal.append([RECORD])
+
+        assert journal._db.pragma("page_size") == 4_096  # noqa: SLF001 - nobody else asks
+        for each, log in ((journal, LOG_BYTES), (reading, WAL_BYTES_MAX)):
+            assert each._db.pragma("wal_autocheckpoint") * 4_096 == log  # noqa: SLF001 - the same
+        assert journal.read(0, 10) == [(1, RECORD)]
+
+
+def test_the_pages_of_a_new_journal_have_their_own_size(path):
+    with closing(SqliteJournal(path)) as journal:
+        assert journal._db.pragma("page_size") == PAGE_BYTES  # noqa: SLF001 - nobody else asks
 
 
 def test_what_was_in_the_log_is_there_when_it_was_made_longer(path):

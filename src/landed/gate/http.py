@@ -462,7 +462,7 @@ class Connection(asyncio.Protocol):
     def flush(self) -> None:
         """Write the answers that are ready, in the order of their requests."""
         exchanges, gate, transport = self._exchanges, self._gate, self._transport
-        if len(exchanges) == 1 and not (exchanges[0].last or self._ending or gate.stopping or transport is None):
+        if len(exchanges) == 1 and not (self._ending or gate.stopping or transport is None):
             # The usual one: nothing before it, nothing behind it.
             exchange = exchanges[0]
             if exchange.status is not None:

@@ -9,10 +9,13 @@ landed is whole without it: where it was not compiled, all that is usual goes th
 """
 
 import hashlib
+import os
+import sys
 
 import msgspec
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.string cimport memchr, memcmp, memcpy
 
 from landed.errors import BadSignature
@@ -20,10 +23,19 @@ from landed.gate.keeper import Judged
 from landed.journal.record import REQUEST, Ids, RequestRecord, decode, encode
 from landed.vonage.check import PREFIX
 from landed.vonage.request import text_of
-from landed.vonage.signing import ISSUER, JWT_HEADER, SIG, UNIX_SECONDS_MAX, Coverage, claims_of, verify_sig
+from landed.vonage.signing import (
+    ISSUER,
+    JWT_HEADER,
+    SIG,
+    UNIX_SECONDS_MAX,
+    Coverage,
+    HmacSha256,
+    claims_of,
+    pads_of,
+    verify_sig,
+)
 
-cdef extern from "string.h":
-    void *memmem(const void *text, size_t text_bytes, const void *what, size_t what_bytes)
+include "sha256.pxi"
 
 # A bounded number of heads is remembered, as in plain.py, and for each of them who signs.
 SHAPES_MAX = 1_024
@@ -37,7 +49,6 @@ cdef enum:
     FIELDS_MAX = 64
     ID_BYTES = 16
     ID_BYTES_OF_PROCESS = 10
-    DIGEST_BYTES = 32
     # As many characters is a digest in base64 without padding.
     CODE_CHARACTERS = 43
     # What is a character of no alphabet worth.
@@ -48,6 +59,9 @@ cdef bytes BEARER_LINE = b"\r\nAuthorization: " + BEARER
 cdef bytes BREAK = b"\r\n"
 cdef bytes BLANK_LINE = BREAK + BREAK
 cdef bytes CHECK = PREFIX.encode()
+# The letter in it that hardly any receipt has, and where.
+cdef unsigned char RARE = c"k"
+cdef Py_ssize_t RARE_AT = PREFIX.index("k")
 cdef bytes HEADER = JWT_HEADER + b"."
 cdef str BODY = Coverage.BODY.value
 cdef long long MADE_MAX = UNIX_SECONDS_MAX
@@ -58,12 +72,6 @@ cdef long long AT_US_MIN = 0x1_0000_0000
 cdef Py_ssize_t FIELDS = len(RequestRecord.__struct_fields__)
 cdef bytes LEAD = encode((REQUEST, bytes(ID_BYTES), *[None] * (FIELDS - 1)))[:1 - FIELDS - ID_BYTES]
 cdef bytes NOBODY = encode("")
-
-cdef object sha256 = hashlib.sha256
-cdef object copy = type(sha256()).copy
-cdef object update = type(sha256()).update
-cdef object digest = type(sha256()).digest
-cdef object hexdigest = type(sha256()).hexdigest
 
 cdef const unsigned char *ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 # What each character is worth in base64 for URLs, and in hexadecimal.
@@ -84,20 +92,12 @@ cdef class Shape:
 
 
 cdef class Signer:
-    """A secret that somebody may have signed with: its HMAC as far as the key goes, and whose it is."""
+    """A secret that somebody may have signed with, and whose it is."""
 
-    cdef object inner
-    cdef object outer
+    cdef Hmac hmac
     cdef tuple whose
     # Whether a query may be signed by HMAC-SHA256 with it.
     cdef bint takes_sha256
-
-    cdef bytes code_of(self, bytes message):
-        """What `HmacSha256.digest` gives."""
-        inner, outer = copy(self.inner), copy(self.outer)
-        update(inner, message)
-        update(outer, digest(inner))
-        return digest(outer)
 
 
 cdef struct Cut:
@@ -109,7 +109,10 @@ cdef struct Cut:
 
 
 cdef class QuickWay:
-    """The usual requests: those whose heads are known by itself, and the others as `other` takes them."""
+    """The usual requests: those whose heads are known by itself, and the others as `other` takes them.
+
+    Where they can be hashed by OpenSSL itself they are, unless not even `by_openssl`.
+    """
 
     cdef object _other
     cdef object _keyring
@@ -124,9 +127,10 @@ cdef class QuickWay:
     # By their hashes, heads that came once.
     cdef set _heard
     cdef dict _signers
+    cdef readonly bint by_openssl
     cdef unsigned char[ID_BYTES] _id
 
-    def __init__(self, other, judge, keeper):
+    def __init__(self, other, judge, keeper, *, bint by_openssl=True):
         self._other = other.taken
         self._bytes_max = min(other.bytes_max, REQUEST_BYTES_MAX)
         self._keyring = judge.keyring
@@ -139,6 +143,7 @@ cdef class QuickWay:
         self._shapes = {}
         self._heard = set()
         self._signers = {}
+        self.by_openssl = by_openssl and HAS_OPENSSL
         cdef bytes first = Ids().next()
         memcpy(self._id, <const unsigned char *>first, ID_BYTES)
 
@@ -163,7 +168,7 @@ cdef class QuickWay:
             return None
         cdef bytes varies = part(data, cut.start, cut.end)
         # A receipt of our own making, perhaps.
-        if contains(body, CHECK) or contains(varies, CHECK):
+        if has_check(body) or has_check(varies):
             return None
         cdef bytes signature
         cdef tuple whose
@@ -232,14 +237,19 @@ cdef class QuickWay:
         cdef bytes signing_input = part(token, 0, dot)
         cdef tuple whose = None
         cdef Signer signer
+        cdef unsigned char[DIGEST_BYTES] digest
         # Every secret is tried, so that the time tells nothing of which one fits; of several the first stands.
         for signer in self._signers_of(claims.api_key):
-            if is_code_of(signer.code_of(signing_input), text + dot + 1) and whose is None:
+            signer.hmac.code_of(signing_input, digest)
+            if is_code_of(digest, text + dot + 1) and whose is None:
                 whose = signer.whose
         made = claims.iat
         if whose is None or claims.iss != ISSUER or type(made) is not int:
             return None
-        if hexdigest(sha256(body)) != claims.payload_hash:
+        cdef Py_ssize_t hash_bytes
+        cdef const char *given_hash = PyUnicode_AsUTF8AndSize(claims.payload_hash, &hash_bytes)
+        hash_of(body, digest, self.by_openssl)
+        if not is_hex_of(digest, <const unsigned char *>given_hash, hash_bytes):
             return None
         return whose if self._is_within(now_us, made, self._jwt_back_seconds) else None
 
@@ -247,7 +257,7 @@ cdef class QuickWay:
         """See `Keyring.signers`."""
         cdef tuple signers = self._signers.get(api_key)
         if signers is None:
-            signers = tuple([signer_of(each, api_key) for each in self._keyring.signers(api_key)])
+            signers = tuple([signer_of(each, api_key, self.by_openssl) for each in self._keyring.signers(api_key)])
             if len(self._signers) >= SIGNERS_MAX:
                 self._signers.clear()
             self._signers[api_key] = signers
@@ -272,9 +282,12 @@ cdef class QuickWay:
             api_key = text_of(api_key.decode())
         cdef tuple whose = None
         cdef Signer signer
+        cdef unsigned char[DIGEST_BYTES] code
         for signer in self._signers_of(api_key):
-            if signer.takes_sha256 and is_hex_of(signer.code_of(base), given) and whose is None:
-                whose = signer.whose
+            if signer.takes_sha256:
+                signer.hmac.code_of(base, code)
+                if is_hex_of(code, given, len(given)) and whose is None:
+                    whose = signer.whose
         made = params.get(b"timestamp", b"")
         if whose is None or not 0 < len(made) <= SECONDS_DIGITS or not made.isdigit():
             return None, None
@@ -310,13 +323,18 @@ cdef class QuickWay:
 cdef bint is_found(bytes data, Cut *cut) noexcept:
     """Whether these bytes begin with a whole head that has a token or a query, and where that is."""
     cdef const unsigned char *text = data
-    cut.blank = place(text, len(data), BLANK_LINE)
-    if cut.blank < 0:
-        return False
-    cdef Py_ssize_t line = place(text, cut.blank, BEARER_LINE)
-    cut.by_token = line >= 0
+    cdef Py_ssize_t size = len(data)
+    cut.by_token = False
+    cut.blank = before(c"\r", text, size)
+    while not begins_with(text + cut.blank, size - cut.blank, BLANK_LINE):
+        if cut.blank == size:
+            return False
+        if not cut.by_token and begins_with(text + cut.blank, size - cut.blank, BEARER_LINE):
+            cut.by_token = True
+            cut.start = cut.blank + len(BEARER_LINE)
+        cut.blank += 1
+        cut.blank += before(c"\r", text + cut.blank, size - cut.blank)
     if cut.by_token:
-        cut.start = line + len(BEARER_LINE)
         cut.end = cut.start + before(c"\r", text + cut.start, cut.blank + 1 - cut.start)
     else:
         cut.start = before(c"?", text, cut.blank) + 1
@@ -344,14 +362,20 @@ cdef bytes part(bytes data, Py_ssize_t start, Py_ssize_t end):
     return PyBytes_FromStringAndSize(<const char *>data + start, end - start)
 
 
-cdef bint contains(bytes text, bytes what) noexcept:
-    return place(text, len(text), what) >= 0
+cdef bint has_check(bytes text) noexcept:
+    """Whether what every id of a check begins with is in there."""
+    cdef const unsigned char *start = text
+    cdef Py_ssize_t size = len(text), at = before(RARE, start, size)
+    while at < size:
+        if at >= RARE_AT and begins_with(start + at - RARE_AT, size - at + RARE_AT, CHECK):
+            return True
+        at += 1
+        at += before(RARE, start + at, size - at)
+    return False
 
 
-cdef Py_ssize_t place(const unsigned char *text, Py_ssize_t size, bytes what) noexcept:
-    """Where in so many bytes that is; -1 where it is not."""
-    cdef const void *at = memmem(text, size, <const unsigned char *>what, len(what))
-    return -1 if at is NULL else <const unsigned char *>at - text
+cdef bint begins_with(const unsigned char *text, Py_ssize_t size, bytes what) noexcept:
+    return size >= len(what) and not memcmp(text, <const unsigned char *>what, len(what))
 
 
 cdef Py_ssize_t before(unsigned char what, const unsigned char *text, Py_ssize_t size) noexcept:
@@ -475,32 +499,33 @@ cdef bytes decoded(const unsigned char *text, Py_ssize_t size):
         return None
     cdef bytes out = PyBytes_FromStringAndSize(NULL, size * 3 // 4)
     cdef unsigned char *to = out
-    cdef Py_ssize_t at
-    cdef unsigned int bits = 0
-    cdef int held = 0
-    cdef unsigned char sextet, wrong = 0
-    for at in range(size):
-        sextet = SEXTETS[text[at]]
-        wrong |= sextet
-        bits = bits << 6 | sextet
-        held += 6
-        if held >= 8:
-            held -= 8
-            to[0] = bits >> held & 0xFF
-            to += 1
+    cdef Py_ssize_t at = 0, rest = size % 4
+    cdef unsigned int bits
+    cdef unsigned char one, two, three, four, wrong = 0
+    while at < size - rest:
+        one, two, three, four = SEXTETS[text[at]], SEXTETS[text[at + 1]], SEXTETS[text[at + 2]], SEXTETS[text[at + 3]]
+        wrong |= one | two | three | four
+        bits = one << 18 | two << 12 | three << 6 | four
+        to[0], to[1], to[2] = bits >> 16 & 0xFF, bits >> 8 & 0xFF, bits & 0xFF
+        at += 4
+        to += 3
+    if rest:
+        one, two = SEXTETS[text[at]], SEXTETS[text[at + 1]]
+        three = SEXTETS[text[at + 2]] if rest == 3 else 0
+        wrong |= one | two | three
+        to[0] = one << 2 & 0xFF | two >> 4
+        if rest == 3:
+            to[1] = two << 4 & 0xFF | three >> 2
     return None if wrong == NOTHING else out
 
 
-cdef bint is_code_of(bytes made, const unsigned char *code) noexcept:
+cdef bint is_code_of(const unsigned char *digest, const unsigned char *code) noexcept:
     """Whether these CODE_CHARACTERS stand for the bytes of a digest; how long it takes tells nothing."""
-    cdef const unsigned char *given = made
     cdef unsigned int bits = 0
     cdef unsigned char differs = 0
     cdef int at, held = 0, compared = 0
-    if len(made) != DIGEST_BYTES:
-        return False
     for at in range(DIGEST_BYTES):
-        bits = bits << 8 | given[at]
+        bits = bits << 8 | digest[at]
         held += 8
         while held >= 6:
             held -= 6
@@ -510,17 +535,15 @@ cdef bint is_code_of(bytes made, const unsigned char *code) noexcept:
     return not differs
 
 
-cdef bint is_hex_of(bytes made, bytes given) noexcept:
+cdef bint is_hex_of(const unsigned char *digest, const unsigned char *text, Py_ssize_t size) noexcept:
     """Whether that is a digest in hexadecimal; how long it takes tells nothing."""
-    cdef const unsigned char *code = made
-    cdef const unsigned char *text = given
     cdef unsigned char differs = 0
     cdef int at
-    if len(made) != DIGEST_BYTES or len(given) != 2 * DIGEST_BYTES:
+    if size != 2 * DIGEST_BYTES:
         return False
     for at in range(DIGEST_BYTES):
-        differs |= NIBBLES[text[2 * at]] ^ code[at] >> 4
-        differs |= NIBBLES[text[2 * at + 1]] ^ code[at] & 0xF
+        differs |= NIBBLES[text[2 * at]] ^ digest[at] >> 4
+        differs |= NIBBLES[text[2 * at + 1]] ^ digest[at] & 0xF
     return not differs
 
 
@@ -649,9 +672,9 @@ cdef int compared(const unsigned char *text, const Field *one, const Field *othe
     return order if order else (bytes_of_one > bytes_of_other) - (bytes_of_one < bytes_of_other)
 
 
-cdef Signer signer_of(given, api_key):
+cdef Signer signer_of(given, api_key, bint by_openssl):
     cdef Signer signer = Signer.__new__(Signer)
-    signer.inner, signer.outer = given.hmac_sha256.inner, given.hmac_sha256.outer
+    signer.hmac = Hmac(given.secret, by_openssl)
     signer.whose = (given.account.name, api_key)
     method = given.account.method
     signer.takes_sha256 = method is None or method == "sha256"

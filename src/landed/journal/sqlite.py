@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing, suppress
+from functools import cache
 from itertools import takewhile
 from pathlib import Path
 
@@ -27,13 +28,13 @@ APPLICATION_ID = 0x6C6E646A
 ROWS_A_STATEMENT = 128
 # One for each number of rows up to that, and the others: to prepare one again takes as long as ten rows.
 STATEMENTS_KEPT = 2 * ROWS_A_STATEMENT
-# The worker checkpoints; who appends a little does it only when no worker did for about 64 MiB.
-WAL_PAGES_MAX = 16_384
-WAL_BYTES_MAX = WAL_PAGES_MAX * 4_096
+# Half as many pages as by default are written, and less of them is left empty behind the last record that fits.
+PAGE_BYTES = 8_192
+# The worker checkpoints; who appends a little does it only when no worker did for about so much.
+WAL_BYTES_MAX = 64 * 1024 * 1024
 # The log of who appends much is made so long at once. Written over again and again it stays in the processor's
 # caches, and a commit that finds it full has little to copy (see `landed.journal.checkpoints`).
-LOG_PAGES = 2_048
-LOG_BYTES = LOG_PAGES * 4_096
+LOG_BYTES = 8 * 1024 * 1024
 # Appenders wait while records are retired: for a few milliseconds at a time (measured).
 RECORDS_RETIRED_MAX = 2_000
 BYTES_RETIRED_MAX = 2 * 1024 * 1024
@@ -92,8 +93,10 @@ class SqliteJournal:
                 synchronous="full",
                 busy_ms=busy_ms,
                 statements=STATEMENTS_KEPT,
+                page_bytes=PAGE_BYTES,
             )
-        self._db.wal_autocheckpoint(LOG_PAGES if appends_much else WAL_PAGES_MAX)
+        log_bytes = LOG_BYTES if appends_much else WAL_BYTES_MAX
+        self._db.wal_autocheckpoint(log_bytes // self._db.pragma("page_size"))
         # Once a slow reader let it grow beyond that, it would stay so.
         self._db.pragma("journal_size_limit", WAL_BYTES_MAX)
         self._epoch: str = self._db.execute("SELECT epoch FROM journal").get
@@ -209,8 +212,13 @@ class SqliteJournal:
         return list(takewhile(lambda row: row[1].at_us < before_us, heads))
 
     def _insert(self, records: Sequence[bytes]) -> None:
-        rows = ",".join(["(?)"] * len(records))
-        self._db.execute(f"INSERT INTO record (data) VALUES {rows}", records)  # noqa: S608 - placeholders only
+        self._db.execute(_insert_of(len(records)), records)
+
+
+@cache
+def _insert_of(rows: int) -> str:
+    values = ",".join(["(?)"] * rows)
+    return f"INSERT INTO record (data) VALUES {values}"  # noqa: S608 - placeholders only
 
 
 def _head_of(position: int, data: bytes) -> _Head:
