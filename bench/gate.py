@@ -5,7 +5,7 @@ All servers are on 127.0.0.1, one at a time, in alternating rounds of the same m
 to nginx `return 204`, since wrk shares the machine's cores with whatever it measures. How much of nginx a
 server in Python can reach at all on a machine is told by one that answers without reading.
 
-Last, one receipt at a time on a gate without load, beside an append with fdatasync on the same disk.
+Last, one receipt at a time on a gate without load, beside an append with fdatasync on the same disk and processor.
 
     python bench/gate.py [--seconds 5] [--rounds 3] [--connections 64 256] [--only landed nginx]
 
@@ -42,6 +42,7 @@ RIVALS = HERE / "rivals"
 HOST = "127.0.0.1"
 REQUESTS = 60_000
 LONE_REQUESTS = 1_000
+LONE_BLOCK = 100
 API_KEY = "abcd1234"
 SECRET = "bench-signature-secret"  # noqa: S105 - of nobody's account
 LINE_BREAK = "\x01"
@@ -247,27 +248,60 @@ def main() -> None:
                     with running(server, directory) as port:
                         runs[server.name].append(measure(port, script, asked.seconds, connections))
             report(runs, connections)
+        lone(directory)
+
+
+def lone(directory: Path) -> None:
+    """One receipt at a time, beside an append of as many bytes by the processor that the gate has: medians.
+
+    Whoever waits for the disk is woken sooner by a third on the processor that the disk interrupts (measured). Where
+    the scheduler happens to put the gate and whoever appends would decide; so both are on each one in turn, and the
+    client.
+    """
+    requests = [request.encode() for request in signed_requests(LONE_REQUESTS)]
+    processors = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else [0]
+    ratios = []
+    for processor in processors:
+        move_to(processor)
         with running(servers(directory)[0], directory) as port:
-            lone(port, directory)
+            for client in processors:
+                receipt_ms, append_ms = alone(port, requests, directory, processor, client)
+                ratios.append(receipt_ms / append_ms)
+                print(
+                    f"one receipt {receipt_ms:.3f} ms, an append with fdatasync {append_ms:.3f} ms: {ratios[-1]:.2f} "
+                    f"(the gate on processor {processor}, its client on {client})"
+                )
+    print(f"a receipt takes as long as {statistics.median(ratios):.2f} appends, {max(ratios):.2f} at most")
 
 
-def lone(port: int, directory: Path) -> None:
-    """One receipt at a time, each beside an append of as many bytes: medians, in the same seconds."""
+def alone(
+    port: int, requests: Sequence[bytes], directory: Path, processor: int, client_processor: int
+) -> tuple[float, float]:
+    """Receipts and appends in turn, a hundred each: their medians in milliseconds."""
     answered, appended = [], []
     with socket.create_connection((HOST, port)) as client, (directory / "appended").open("ab", buffering=0) as file:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for request in signed_requests(LONE_REQUESTS):
-            data = request.encode()
-            began = time.perf_counter()
-            client.sendall(data)
-            client.recv(4_096)
-            between = time.perf_counter()
-            file.write(data)
-            os.fdatasync(file.fileno())
-            answered.append(between - began)
-            appended.append(time.perf_counter() - between)
-    receipt_ms, append_ms = (statistics.median(times) * 1000 for times in (answered, appended))
-    print(f"one receipt {receipt_ms:.3f} ms, an append with fdatasync {append_ms:.3f} ms: {receipt_ms / append_ms:.2f}")
+        for start in range(0, len(requests), LONE_BLOCK):
+            block = requests[start : start + LONE_BLOCK]
+            move_to(client_processor)
+            for data in block:
+                began = time.perf_counter()
+                client.sendall(data)
+                client.recv(4_096)
+                answered.append(time.perf_counter() - began)
+            move_to(processor)
+            for data in block:
+                began = time.perf_counter()
+                file.write(data)
+                os.fdatasync(file.fileno())
+                appended.append(time.perf_counter() - began)
+    return statistics.median(answered) * 1000, statistics.median(appended) * 1000
+
+
+def move_to(processor: int) -> None:
+    """Run on this processor alone from now on, with what is started from here."""
+    if sys.platform == "linux":
+        os.sched_setaffinity(0, {processor})
 
 
 def report(runs: Mapping[str, Sequence[Measured]], connections: int) -> None:
