@@ -17,6 +17,7 @@ import apsw
 
 from landed.errors import SurroundingsError, Unable
 
+OPEN_FILES = Path("/proc/self/fd")
 BUSY_MS = 2_000
 STATEMENTS_KEPT = 100
 POLL_SECONDS = 0.01
@@ -100,6 +101,20 @@ def writing(db: apsw.Connection) -> Iterator[None]:
 def log_of(path: Path) -> Path:
     """The file of the WAL beside a file."""
     return path.with_name(path.name + "-wal")
+
+
+def descriptor_of(path: Path) -> int | None:
+    """One that SQLite has open on a file; None where the system does not tell.
+
+    To open one of our own, and close it, would let go of SQLite's locks on the file.
+    https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_
+    """
+    with suppress(OSError):
+        for entry in OPEN_FILES.iterdir():
+            with suppress(OSError):
+                if entry.samefile(path):
+                    return int(entry.name)
+    return None
 
 
 def begin_log_anew(db: apsw.Connection) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 import time
 from contextlib import closing, contextmanager
@@ -14,7 +16,7 @@ from landed.errors import JournalUnable
 from landed.journal import checkpoints
 from landed.journal.checkpoints import APPENDED_BYTES, Checkpoints
 from landed.journal.sqlite import LOG_BYTES, PAGE_BYTES, WAL_BYTES_MAX, SqliteJournal
-from landed.sqlite import log_of
+from landed.sqlite import descriptor_of, log_of
 
 RECORD = b"r" * 1_000
 SECONDS_MAX = 20
@@ -46,6 +48,14 @@ def checkpointing(journal, open_again=None):
         yield thread
     finally:
         thread.stop()
+
+
+def append_much(journal):
+    # Once it looks, so that what comes next is what it sees come.
+    time.sleep(20 * checkpoints.LOOK_SECONDS)
+    upto = journal.appended_bytes + 2 * APPENDED_BYTES
+    while journal.appended_bytes < upto:
+        journal.append([RECORD] * 64)
 
 
 def test_who_appends_much_finds_the_log_long_enough_and_nothing_else_in_the_journal(path):
@@ -146,11 +156,44 @@ def test_the_thread_copies_what_is_in_the_log_without_the_appender(path):
         journal.append([RECORD])
         before = path.stat().st_size
         with checkpointing(journal):
-            # Once it looks, so that what comes next is what it sees come.
-            time.sleep(20 * checkpoints.LOOK_SECONDS)
-            while journal.appended_bytes < 2 * APPENDED_BYTES:
-                journal.append([RECORD] * 64)
+            append_much(journal)
             until(lambda: path.stat().st_size > before + APPENDED_BYTES)
+
+
+def test_what_the_thread_copied_it_brings_to_the_disk_too(path, monkeypatch):
+    """Else the commit that finds the log full would wait for all of it."""
+    synced = []
+    sync = os.fdatasync
+    monkeypatch.setattr(os, "fdatasync", lambda file: (synced.append(os.fstat(file).st_ino), sync(file)))
+    with closing(SqliteJournal(path, appends_much=True)) as journal, checkpointing(journal):
+        append_much(journal)
+        until(lambda: synced)
+
+    assert set(synced) == {path.stat().st_ino}
+
+
+def test_after_a_sync_that_failed_the_thread_ends_and_tries_no_other(path, monkeypatch):
+    tried = []
+
+    def fail(file):
+        tried.append(file)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    with capture_logs() as said, closing(SqliteJournal(path, appends_much=True)) as journal, checkpointing(journal):
+        append_much(journal)
+        until(lambda: [line["event"] for line in said] == ["checkpoints.ended"])
+        append_much(journal)
+
+    assert len(tried) == 1
+
+
+def test_a_descriptor_is_sqlites_own_and_none_where_the_system_does_not_tell(path, tmp_path, monkeypatch):
+    assert descriptor_of(path) is None
+    with closing(SqliteJournal(path)):
+        assert os.path.samestat(os.fstat(descriptor_of(path)), path.stat())
+        monkeypatch.setattr("landed.sqlite.OPEN_FILES", tmp_path / "nowhere")
+        assert descriptor_of(path) is None
 
 
 def test_while_little_is_appended_the_thread_leaves_the_file_alone(path):
