@@ -9,6 +9,8 @@ import hmac
 import json
 import os
 import shutil
+import subprocess
+import sys
 import sysconfig
 from itertools import pairwise
 from pathlib import Path
@@ -128,6 +130,28 @@ def test_a_head_that_came_before_is_taken_the_quick_way_to_the_same_record(make,
 def test_where_pythons_openssl_can_be_called_it_is():
     assert Quick().way.by_openssl
     assert not Quick(by_openssl=False).way.by_openssl
+
+
+ONLY_APPROVED = """
+import _hashlib
+_hashlib.get_fips_mode = lambda: 1
+from landed.gate.judge import Judge
+from landed.gate.usual import UsualRequests, quick_way
+from usual_requests import KEYED, LIMITS, NOW_US, PEER, keeper, signed_status
+keeping, judge = keeper(), Judge(KEYED)
+way = quick_way()(UsualRequests(judge, keeping, LIMITS, str), judge, keeping)
+print(way.by_openssl, [way.taken(signed_status(), NOW_US, PEER).verdict.trust.verified for _ in range(4)])
+"""
+
+
+@compiled
+def test_where_only_approved_ways_of_hashing_are_allowed_hashlib_goes():
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", ONLY_APPROVED], env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert done.stdout == f"False {[True] * 4}\n", done.stderr
 
 
 @compiled

@@ -83,8 +83,10 @@ cdef int put_digest(bytes digest, unsigned char *place) except -1:
 cdef bint find_openssl() except -1:
     """Whether hashlib's OpenSSL has these functions, and they hash."""
     global sha256_init, sha256_update, sha256_final
-    file = getattr(sys.modules.get("_hashlib"), "__file__", None)
-    if file is None:
+    module = sys.modules.get("_hashlib")
+    file = getattr(module, "__file__", None)
+    # Where only approved ways of hashing are allowed, some OpenSSL end the process at these.
+    if file is None or module.get_fips_mode():
         return False
     cdef bytes path = os.fsencode(file)
     # It is loaded, and so is the library that it goes by.
