@@ -103,18 +103,19 @@ def log_of(path: Path) -> Path:
     return path.with_name(path.name + "-wal")
 
 
-def descriptor_of(path: Path) -> int | None:
-    """One that SQLite has open on a file; None where the system does not tell.
+def descriptors_of(path: Path) -> set[int]:
+    """Those that SQLite has open on a file in this process; none where the system does not tell.
 
     To open one of our own, and close it, would let go of SQLite's locks on the file.
     https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_
     """
+    descriptors = set()
     with suppress(OSError):
         for entry in OPEN_FILES.iterdir():
             with suppress(OSError):
                 if entry.samefile(path):
-                    return int(entry.name)
-    return None
+                    descriptors.add(int(entry.name))
+    return descriptors
 
 
 def begin_log_anew(db: apsw.Connection) -> None:

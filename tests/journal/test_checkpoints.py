@@ -16,7 +16,7 @@ from landed.errors import JournalUnable
 from landed.journal import checkpoints
 from landed.journal.checkpoints import APPENDED_BYTES, Checkpoints
 from landed.journal.sqlite import LOG_BYTES, PAGE_BYTES, WAL_BYTES_MAX, SqliteJournal
-from landed.sqlite import descriptor_of, log_of
+from landed.sqlite import descriptors_of, log_of
 
 RECORD = b"r" * 1_000
 SECONDS_MAX = 20
@@ -164,12 +164,17 @@ def test_what_the_thread_copied_it_brings_to_the_disk_too(path, monkeypatch):
     """Else the commit that finds the log full would wait for all of it."""
     synced = []
     sync = os.fdatasync
-    monkeypatch.setattr(os, "fdatasync", lambda file: (synced.append(os.fstat(file).st_ino), sync(file)))
-    with closing(SqliteJournal(path, appends_much=True)) as journal, checkpointing(journal):
-        append_much(journal)
-        until(lambda: synced)
+    monkeypatch.setattr(os, "fdatasync", lambda file: (synced.append((file, os.fstat(file).st_ino)), sync(file)))
+    with closing(SqliteJournal(path, appends_much=True)) as journal:
+        appenders = descriptors_of(path)
+        with checkpointing(journal):
+            append_much(journal)
+            until(lambda: synced)
 
-    assert set(synced) == {path.stat().st_ino}
+    assert {inode for _, inode in synced} == {path.stat().st_ino}
+    # To whom a failed sync is told, it is told once: SQLite must hear of it where it appends.
+    assert appenders
+    assert appenders.isdisjoint(file for file, _ in synced)
 
 
 def test_after_a_sync_that_failed_the_thread_ends_and_tries_no_other(path, monkeypatch):
@@ -188,12 +193,13 @@ def test_after_a_sync_that_failed_the_thread_ends_and_tries_no_other(path, monke
     assert len(tried) == 1
 
 
-def test_a_descriptor_is_sqlites_own_and_none_where_the_system_does_not_tell(path, tmp_path, monkeypatch):
-    assert descriptor_of(path) is None
-    with closing(SqliteJournal(path)):
-        assert os.path.samestat(os.fstat(descriptor_of(path)), path.stat())
+def test_descriptors_are_sqlites_own_and_none_where_the_system_does_not_tell(path, tmp_path, monkeypatch):
+    assert not descriptors_of(path)
+    with closing(SqliteJournal(path)), closing(SqliteJournal(path)):
+        assert len(descriptors_of(path)) == 2
+        assert all(os.path.samestat(os.fstat(each), path.stat()) for each in descriptors_of(path))
         monkeypatch.setattr("landed.sqlite.OPEN_FILES", tmp_path / "nowhere")
-        assert descriptor_of(path) is None
+        assert not descriptors_of(path)
 
 
 def test_while_little_is_appended_the_thread_leaves_the_file_alone(path):

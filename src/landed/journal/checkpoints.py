@@ -16,7 +16,7 @@ import structlog
 
 from landed.errors import JournalUnable, LandedError
 from landed.journal.sqlite import SqliteJournal
-from landed.sqlite import descriptor_of
+from landed.sqlite import descriptors_of
 
 LOOK_SECONDS = 0.005
 APPENDED_BYTES = 1024 * 1024
@@ -49,14 +49,16 @@ class Checkpoints:
 
     def _run(self) -> None:
         try:
+            before = descriptors_of(self._journal.path)
             with closing(self._open_again()) as journal:
-                self._checkpoint(journal)
+                # Its own: a failed sync is told once to each, and the appender's must be told to SQLite.
+                own = descriptors_of(journal.path) - before
+                self._checkpoint(journal, own.pop() if len(own) == 1 else None)
         except (LandedError, OSError) as error:
             log.error("checkpoints.ended", error=str(error))  # noqa: TRY400 - the sentence says it all
 
-    def _checkpoint(self, journal: SqliteJournal) -> None:
+    def _checkpoint(self, journal: SqliteJournal, descriptor: int | None) -> None:
         upto = self._journal.appended_bytes
-        descriptor = descriptor_of(journal.path)
         while not self._stop.wait(LOOK_SECONDS):
             appended = self._journal.appended_bytes
             if appended - upto >= APPENDED_BYTES:
