@@ -1,17 +1,24 @@
 """What only the embedded store can be put through: generations, equal hashes, a full file, its schema."""
 # ruff: noqa: SLF001 - a limit on a file's pages belongs to the connection that it is to limit
 
-from contextlib import closing
+import sys
+from contextlib import closing, suppress
 from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
 
 import apsw
+import msgspec
 import pytest
 
-from landed.domain.lifecycle import Fact, message_of, receipt_key
+from landed.domain.brief import Brief, Kind
+from landed.domain.events import EventType
+from landed.domain.lifecycle import Fact, brief_key, message_of, receipt_key
 from landed.domain.receipt import Api, Receipt, Status
 from landed.domain.rollups import cell_of
 from landed.errors import FoldStopped, StoreUnable
-from landed.store import Changes, Filter, Kept, Tally, rows, sqlite
+from landed.store import Changes, Filter, First, Kept, Tally, rows, sqlite
+from landed.store.outbox import Said
 from landed.store.sqlite import SqliteReader, SqliteStore
 
 NOON = datetime(2026, 8, 1, 12, tzinfo=UTC)
@@ -136,6 +143,102 @@ def test_what_was_not_written_after_all_is_not_known(store):
     assert store.load([(ACCOUNT, "m1")]) == {}
     keep(store, "m1", position=1)
     assert len(store.load([(ACCOUNT, "m1")])) == 1
+
+
+def firsts(store, *briefs):
+    message_row, receipt_row = store.next_rows()
+    return [
+        First(message_row + at, receipt_row + at, 1, brief, brief_key(brief), 1_785_585_600_000_000)
+        for at, brief in enumerate(briefs)
+    ]
+
+
+def brief(message_id, **told):
+    kind = Kind(account=ACCOUNT, api=Api.SMS, channel="sms", status=Status.FAILED, provider_status="failed", **told)
+    return Brief(kind, message_id, "447700900000", f"ref-{message_id}", NOON)
+
+
+def save(store, *briefs, position, messages=(), events=()):
+    changes = Changes(firsts=firsts(store, *briefs), messages=list(messages), events=list(events))
+    return store.save(changes, epoch=EPOCH, before=position - 1, position=position, at=NOON)
+
+
+def test_messages_of_ever_more_kinds_say_each_what_its_kind_says(monkeypatch, store, reader):
+    monkeypatch.setattr(sqlite, "KINDS_REMEMBERED_MAX", 3)
+    for position in range(1, 6):
+        with store.transaction():
+            save(store, *[brief(f"m{position}-{code}", code=str(code)) for code in range(position)], position=position)
+
+    assert {each.message_id: each.code for each in reader.messages(Filter(), limit=50)} == {
+        f"m{position}-{code}": str(code) for position in range(1, 6) for code in range(position)
+    }
+
+
+def test_a_kind_that_was_not_written_after_all_is_told_again(store, reader):
+    known, other = brief("m1", code="4"), brief("m2", code="9")
+    with store.transaction():
+        save(store, known, position=1)
+    for number in (known, other):
+        with pytest.raises(FoldStopped), store.transaction():
+            save(store, number, position=5)
+    with store.transaction():
+        save(store, other, msgspec.structs.replace(known, message_id="m3"), position=2)
+
+    assert [(each.message_id, each.code) for each in reader.messages(Filter(), limit=9)] == [
+        ("m3", "4"),
+        ("m2", "9"),
+        ("m1", "4"),
+    ]
+
+
+@pytest.mark.parametrize("row", [1, 3, 4])
+def test_messages_that_would_not_have_the_next_numbers_are_refused(store, reader, row):
+    keep(store, "m1", position=1)
+    messages = [] if row == 1 else [(row, message_of(ACCOUNT, [fact_of("m2")]))]
+    changes = Changes(firsts=firsts(store, brief("m3")), messages=messages)
+    if row != 4:
+        changes.firsts[0] = msgspec.structs.replace(changes.firsts[0], message_row=row)
+
+    with pytest.raises(FoldStopped, match="numbered otherwise"), store.transaction():
+        store.save(changes, epoch=EPOCH, before=1, position=2, at=NOON)
+    assert [each.message_id for each in reader.messages(Filter(), limit=9)] == ["m1"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="open files are told by /proc")
+def test_pages_are_not_copied_for_the_case_that_half_a_statement_fails(store):
+    # Many, in several statements, so that what SQLite copies aside would not stay in memory.
+    with store.transaction():
+        save(store, *[brief(str(uuid4())) for _ in range(3_000)], position=1, events=failures(3_000))
+    before = temporary_files()
+    with store.transaction():
+        new = [brief(str(uuid4())) for _ in range(1_000)]
+        known = [(row, message_of(ACCOUNT, [fact_of(str(uuid4()))])) for row in range(1, 3_000, 3)]
+        save(store, *new, position=2, messages=known, events=failures(1_000))
+
+        assert temporary_files() == before
+        # And that it would be seen.
+        store._db.execute(
+            f"INSERT INTO message ({rows.MESSAGE_COLUMNS}) "  # noqa: S608 - our names
+            f"SELECT id + 9000, generation, random(), {rows.MESSAGE_COLUMNS.partition('key, ')[2]} FROM message"
+        )
+        assert len(temporary_files()) == len(before) + 1
+
+
+def failures(count):
+    return [Said(EventType.FAILED, ACCOUNT, str(uuid4()), 1, 1, b"") for _ in range(count)]
+
+
+def fact_of(message_id):
+    return Fact(receipt=brief(message_id).receipt, key=b"k" * 16, received_at=NOON)
+
+
+def temporary_files():
+    """What is open here and has no name, as SQLite's temporary files."""
+    links = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            links.append(str(descriptor.readlink()))
+    return [link for link in links if link.endswith("(deleted)")]
 
 
 @pytest.mark.parametrize("bits", [1, 20])

@@ -109,7 +109,8 @@ class Sealed(msgspec.Struct, frozen=True, kw_only=True):
 class Changes(msgspec.Struct, kw_only=True):
     """What one batch of records changed; written in one transaction with the position.
 
-    `cells` says how many messages more, or fewer, there are in each cell of the rollup.
+    New messages, those of `firsts` and of `messages` together, have the next rows, one behind the other. `cells` says
+    how many messages more, or fewer, there are in each cell of the rollup.
     """
 
     firsts: list[First] = []

@@ -17,19 +17,44 @@ SELECT {receipt_columns} FROM receipt WHERE message IN (SELECT value FROM json_e
 -- name: inbound_by_key
 SELECT {inbound_columns} FROM inbound WHERE key IN (SELECT unhex(value) FROM json_each(:keys));
 
--- name: save_messages
-INSERT INTO message ({message_columns}) VALUES {rows}
-ON CONFLICT (id) DO UPDATE SET
-    outcome = excluded.outcome, status = excluded.status, provider_status = excluded.provider_status,
-    api = excluded.api, channel = excluded.channel, recipient = excluded.recipient, sender = excluded.sender,
-    client_ref = excluded.client_ref, network = excluded.network, code = excluded.code,
-    conflict = excluded.conflict, verified = excluded.verified, receipts = excluded.receipts,
-    seen_us = excluded.seen_us, sent_us = excluded.sent_us, first_us = excluded.first_us,
-    final_us = excluded.final_us, price = excluded.price, currency = excluded.currency,
-    segments = excluded.segments, group_id = excluded.group_id, part = excluded.part, parts = excluded.parts;
+-- name: change_messages
+WITH changed ({message_columns}) AS (VALUES {rows})
+UPDATE OR ROLLBACK message SET
+    account = changed.account, outcome = changed.outcome, status = changed.status, provider_status = changed.provider_status,
+    api = changed.api, channel = changed.channel, recipient = changed.recipient, sender = changed.sender,
+    client_ref = changed.client_ref, network = changed.network, code = changed.code,
+    conflict = changed.conflict, verified = changed.verified, receipts = changed.receipts,
+    seen_us = changed.seen_us, sent_us = changed.sent_us, first_us = changed.first_us,
+    final_us = changed.final_us, price = changed.price, currency = changed.currency,
+    segments = changed.segments, group_id = changed.group_id, part = changed.part, parts = changed.parts
+FROM changed WHERE message.id = changed.id;
 
 -- name: add_messages
-INSERT INTO message ({message_columns}) VALUES {rows};
+WITH first (generation, key, message_id, recipient, client_ref, received_us, kind) AS (VALUES {rows})
+INSERT OR ROLLBACK INTO message (
+    generation, key, account, message_id, outcome, status, provider_status, api, channel, recipient, sender,
+    client_ref, network, code, conflict, verified, receipts, seen_us, first_us, final_us, price, currency, segments
+) SELECT
+    first.generation, first.key, kind.account, first.message_id, kind.outcome, kind.status, kind.provider_status,
+    kind.api, kind.channel, first.recipient, kind.sender, first.client_ref, kind.network, kind.code, 0, kind.verified,
+    1, first.received_us, first.received_us, iif(kind.is_final, first.received_us, NULL), kind.price, kind.currency,
+    kind.segments
+FROM first LEFT JOIN temp.kind AS kind ON kind.id = first.kind;
+
+-- name: make_kinds
+CREATE TEMP TABLE IF NOT EXISTS kind (
+    id INTEGER PRIMARY KEY, account, outcome, status, provider_status, api, channel, sender, network, code, verified,
+    is_final, price, currency, segments
+);
+
+-- name: forget_kinds
+DELETE FROM temp.kind;
+
+-- name: add_kinds
+INSERT INTO temp.kind (
+    id, account, outcome, status, provider_status, api, channel, sender, network, code, verified, is_final, price, currency,
+    segments
+) VALUES {rows};
 
 -- name: add_receipts
 INSERT INTO receipt ({receipt_columns}) VALUES {rows};
@@ -147,7 +172,7 @@ SELECT coalesce(max(seq), 0) FROM event;
 SELECT coalesce((SELECT min(seq) FROM event), 0), coalesce((SELECT max(seq) FROM event), 0);
 
 -- name: save_events
-INSERT INTO event (seq, generation, key, type, at_us, account, subject, message, receipt, cause, data) VALUES {rows};
+INSERT OR ROLLBACK INTO event (generation, key, type, at_us, account, subject, message, receipt, cause, data) VALUES {rows};
 
 -- name: events_said
 SELECT key FROM event

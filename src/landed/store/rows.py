@@ -55,6 +55,10 @@ EVENT_NUMBERS: Mapping[EventType, int] = {
     EventType.QUARANTINE: 8,
 }
 
+# The kind of a message whose row is yet to be told.
+NO_KIND = 0
+NO_KIND_ROW = (NO_KIND, "", "", "", "", "", None, None, None, None, False, False, None, None, None)
+
 WEBHOOK = Source.WEBHOOK.value
 
 Row = tuple[Any, ...]
@@ -170,27 +174,45 @@ def _columns_of(kind: Kind) -> _Columns:
     )
 
 
-def message_row_of_first(first: First) -> Row:
-    """The same, of a message of which there is one receipt."""
-    row, brief, received_us = first.message_row, first.brief, first.received_us
-    kind, message_id = brief.kind, brief.message_id
-    columns = _columns_of(kind)
+def first_row(first: First, kind: int) -> Row:
+    """A new message of which there is one receipt, of the kind with that number."""
+    brief = first.brief
+    message_id = brief.message_id
     return (
-        row,
-        row >> GENERATION_BITS,
+        first.message_row >> GENERATION_BITS,
         hash_of(message_id),
-        kind.account,
         message_id,
-        *columns.words,
         brief.to,
-        kind.sender,
         brief.client_ref,
-        *columns.marks,
-        received_us,
-        None,
-        received_us,
-        received_us if columns.is_final else None,
-        *columns.ends,
+        first.received_us,
+        kind,
+    )
+
+
+def numbered_row(row: int, message: Message) -> Row:
+    """A new message that gets its number among those of one receipt, and all that it says from its `message_row`."""
+    return (row >> GENERATION_BITS, hash_of(message.message_id), message.message_id, None, None, 0, NO_KIND)
+
+
+def kind_row(number: int, kind: Kind) -> Row:
+    """What the rows of all messages have in common of which the only receipt is of that kind."""
+    outcome = OUTCOMES[kind.status]
+    return (
+        number,
+        kind.account,
+        outcome,
+        kind.status,
+        kind.provider_status,
+        kind.api,
+        kind.channel,
+        kind.sender,
+        kind.network,
+        kind.code,
+        kind.verified,
+        outcome is not Outcome.PENDING,
+        _text(kind.price),
+        kind.currency,
+        kind.segments,
     )
 
 
@@ -367,7 +389,6 @@ def key_of(event: bytes) -> int:
 def event_row(seq: int, at_us: int, said: Said) -> Row:
     """An event of the fold's as its table has it."""
     return (
-        seq,
         seq >> GENERATION_BITS,
         key_of(event_id(said.account, said.subject, said.type)),
         EVENT_NUMBERS[said.type],

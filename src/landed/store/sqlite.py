@@ -1,7 +1,9 @@
 """The embedded store: one SQLite file. SQL is in `queries.sql`, by name; its shape in `migrations`.
 
 Statements take many rows at once: beside a busy thread, row-by-row execution lets go of Python's
-lock at each row and falls to a hundredth of its rate (measured). Messages are looked up by a 64-bit
+lock at each row and falls to a hundredth of its rate (measured). Those with much to do are such that SQLite need not
+be able to take back half of one, for which it would copy each page before it changes: they roll back all, give no
+row's number where they insert, and do not insert what is there. Messages are looked up by a 64-bit
 hash within *generations* of 2^16 messages, newest first, so that the random keys of new messages
 touch a few hundred pages of the index however much is stored. What sixteen generations, an *era*, may have
 is known by their sieve, which is in memory, so that a new message is hardly ever looked for at all.
@@ -22,6 +24,7 @@ import apsw
 import msgspec
 import structlog
 
+from landed.domain.brief import KINDS_REMEMBERED_MAX, Kind
 from landed.domain.lifecycle import Group, Message, group_of, message_of
 from landed.domain.moments import microseconds, moment
 from landed.domain.receipt import Outcome
@@ -31,23 +34,28 @@ from landed.errors import FoldStopped, StoreUnable, Unable
 from landed.journal import Retired
 from landed.sqlite import is_unable, open_file, open_to_read, writing
 from landed.store import Changes, Filter, Kept, KeptInbound, Known, MessageKey, Period, Progress, Sealed, Tally
+from landed.store.outbox import Said
 from landed.store.rows import (
     EVENT_COLUMNS,
     GENERATION_BITS,
     INBOUND_COLUMNS,
     MESSAGE_COLUMNS,
+    NO_KIND,
+    NO_KIND_ROW,
     RECEIPT_COLUMNS,
     SENDING_COLUMNS,
     Row,
     event_row,
+    first_row,
     hash_of,
     inbound_of_row,
     inbound_row,
     kept_of_row,
     key_of,
+    kind_row,
     message_of_row,
     message_row,
-    message_row_of_first,
+    numbered_row,
     receipt_row,
     receipt_row_of_first,
     sending_of_row,
@@ -137,6 +145,8 @@ class SqliteStore:
         self._db.wal_autocheckpoint(WAL_PAGES_MAX)
         self._db.pragma("cache_size", -CACHE_KIB)
         self._sql = queries()
+        self._db.execute(self._sql["make_kinds"])
+        self._kinds: dict[Kind, int] = {}
         self._sieves: dict[int, Sieve] = {}
         self._sieves_kept: set[int] = set()
         self._count_again_if_counted_otherwise()
@@ -144,8 +154,13 @@ class SqliteStore:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All that is done within is written at once or not at all. StoreUnable: not at all."""
-        with transaction(self._db, self.path):
-            yield
+        try:
+            with transaction(self._db, self.path):
+                yield
+        except BaseException:
+            # The kinds that were noted in it are taken back with it.
+            self._kinds.clear()
+            raise
 
     def progress(self, epoch: str) -> Progress:
         """How far this journal has been folded; FoldStopped when the store belongs to another one."""
@@ -220,16 +235,13 @@ class SqliteStore:
 
     def save(self, changes: Changes, *, epoch: str, before: int, position: int, at: datetime) -> Progress:
         """Write the changes and move the position from `before`; FoldStopped when it is not there."""
-        self._insert("add_messages", map(message_row_of_first, changes.firsts))
+        self._save_messages(changes)
         self._insert("add_receipts", map(receipt_row_of_first, changes.firsts))
-        self._insert("save_messages", starmap(message_row, changes.messages))
         self._insert("save_receipts", starmap(receipt_row, changes.facts))
         self._insert("save_inbound", map(inbound_row, changes.inbound))
         self._insert("save_unreadable", starmap(unreadable_row, changes.unreadable))
         self._insert("save_sendings", map(sending_row, changes.sendings))
-        if changes.events:
-            newest: int = self._db.execute(self._sql["newest_event"]).get
-            self._insert("save_events", map(event_row, count(newest + 1), repeat(microseconds(at)), changes.events))
+        self._save_events(changes.events, at)
         self._sift((first.message_row, first.brief.message_id) for first in changes.firsts)
         self._sift((row, message.message_id) for row, message in changes.messages)
         self._save_cells(changes.cells)
@@ -278,6 +290,25 @@ class SqliteStore:
         )
         return Sealed(through=retired.position, upto=upto, messages=messages)
 
+    def _save_messages(self, changes: Changes) -> None:
+        if not 0 < len(self._kinds) < KINDS_REMEMBERED_MAX:
+            self._kinds.clear()
+            self._db.execute(self._sql["forget_kinds"])
+            self._insert("add_kinds", [NO_KIND_ROW])
+        newest = self._newest_message()
+        new = {first.message_row: first_row(first, self._number(first.brief.kind)) for first in changes.firsts}
+        new |= {row: numbered_row(row, message) for row, message in changes.messages if row > newest}
+        numbers = sorted(new)
+        self._insert("add_messages", map(new.__getitem__, numbers))
+        self._refuse_other_numbers("message", newest, numbers)
+        self._insert("change_messages", starmap(message_row, changes.messages))
+
+    def _save_events(self, events: Sequence[Said], at: datetime) -> None:
+        if events:
+            newest: int = self._db.execute(self._sql["newest_event"]).get
+            self._insert("save_events", map(event_row, count(newest + 1), repeat(microseconds(at)), events))
+            self._refuse_other_numbers("event", newest, range(newest + 1, newest + 1 + len(events)))
+
     def _save_cells(self, cells: Counter[Cell]) -> None:
         """Count messages in the cells of their hours and days; one with none left is no cell."""
         for span, several in ((HOURS, cells), (DAYS, days_of(cells))):
@@ -306,7 +337,7 @@ class SqliteStore:
             message_row(known.row, message_of(account, [kept.fact for kept in known.facts.values()]))
             for (account, _), known in self.load(keys).items()
         ]
-        self._insert("save_messages", rows)
+        self._insert("change_messages", rows)
 
     def replace_views(self, built: Path) -> None:
         """Put the views of another store in the place of this one's, in one transaction."""
@@ -349,11 +380,25 @@ class SqliteStore:
             if era in self._sieves:
                 self._sieves[era].add([hash_of(message_id) for _, message_id in several])
 
+    def _number(self, kind: Kind) -> int:
+        """By which number the statement that adds messages finds what those with one receipt of a kind say."""
+        number = self._kinds.get(kind)
+        if number is None:
+            number = self._kinds[kind] = NO_KIND + 1 + len(self._kinds)
+            self._insert("add_kinds", [kind_row(number, kind)])
+        return number
+
+    def _refuse_other_numbers(self, table: str, newest: int, numbers: Sequence[int]) -> None:
+        """Rows are referred to by the numbers that SQLite was expected to give them, each the next one."""
+        last: int = self._db.execute(f"SELECT coalesce(max(rowid), 0) FROM {table}").get  # noqa: S608 - our names
+        if not len(numbers) == last - newest == (numbers[-1] if numbers else newest) - newest:
+            raise FoldStopped(f"Rows in {self.path} were numbered otherwise than expected: run `landed rebuild`.")
+
     def _insert(self, name: str, rows: Iterable[Row]) -> None:
         # Rows are made as they are bound: thousands at a time would have Python's collector at work.
         rows = iter(rows)
-        while values := tuple(chain.from_iterable(islice(rows, ROWS_A_STATEMENT))):
-            self._db.execute(_many_rows(name, len(values)), values)
+        while several := tuple(islice(rows, ROWS_A_STATEMENT)):
+            self._db.execute(_many_rows(name, len(several), len(several[0])), tuple(chain.from_iterable(several)))
 
 
 class SqliteReader:
@@ -516,11 +561,9 @@ def queries(file: str = "queries.sql") -> Mapping[str, str]:
 
 
 @cache
-def _many_rows(name: str, values: int) -> str:
-    sql = queries()[name]
-    columns = sql.partition("VALUES {rows}")[0].count(",") + 1
-    row = "(" + ",".join("?" * columns) + ")"
-    return sql.replace("{rows}", ",".join([row] * (values // columns)))
+def _many_rows(name: str, rows: int, width: int) -> str:
+    row = "(" + ",".join("?" * width) + ")"
+    return queries()[name].replace("{rows}", ",".join([row] * rows))
 
 
 def _progress(db: apsw.Connection) -> Progress | None:
