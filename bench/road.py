@@ -27,12 +27,12 @@ import msgspec
 from fold import records
 from gate import HOST, LINE_BREAK, NGINX_NAME, WRK, Server, measure, running, servers, signed_requests
 
-from landed.domain.lifecycle import brief_key
 from landed.domain.moments import moment
 from landed.journal.record import RequestRecord, decode
 from landed.journal.sqlite import SqliteJournal
 from landed.run import journal_path, store_path
-from landed.store import Changes, First, Progress
+from landed.store import Changes, Progress
+from landed.store.firsts import Firsts, first_of
 from landed.store.sqlite import SqliteReader, SqliteStore
 from landed.vonage.signing import Trust
 from landed.vonage.usual import read_usual
@@ -142,11 +142,12 @@ def fill(store: SqliteStore, progress: Progress) -> None:
     assert brief is not None  # noqa: S101 - the same
     with store.transaction():
         message_row, receipt_row = store.next_rows()
-        firsts = []
+        firsts = Firsts()
         for number in range(FILL_MESSAGES):
             new = msgspec.structs.replace(brief, message_id=str(uuid.uuid4()), client_ref=os.urandom(4).hex())
-            rows = message_row + number, receipt_row + number
-            firsts.append(First(*rows, 0, new, brief_key(new), record.received_us + rows[0]))
+            first = first_of(0, record.received_us + message_row + number, new)
+            first.message_row, first.receipt_row = message_row + number, receipt_row + number
+            firsts.append(first)
         at, position = moment(record.at_us), progress.position
         store.save(Changes(firsts=firsts), epoch=progress.epoch, before=position, position=position, at=at)
 

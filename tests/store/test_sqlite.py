@@ -13,11 +13,12 @@ import pytest
 
 from landed.domain.brief import Brief, Kind
 from landed.domain.events import EventType
-from landed.domain.lifecycle import Fact, brief_key, message_of, receipt_key
+from landed.domain.lifecycle import Fact, message_of, receipt_key
 from landed.domain.receipt import Api, Receipt, Status
 from landed.domain.rollups import cell_of
 from landed.errors import FoldStopped, StoreUnable
-from landed.store import Changes, Filter, First, Kept, Tally, rows, sqlite
+from landed.store import Changes, Filter, Kept, Tally, rows, sqlite
+from landed.store.firsts import Firsts, first_of
 from landed.store.outbox import Said
 from landed.store.sqlite import SqliteReader, SqliteStore
 
@@ -147,10 +148,11 @@ def test_what_was_not_written_after_all_is_not_known(store):
 
 def firsts(store, *briefs):
     message_row, receipt_row = store.next_rows()
-    return [
-        First(message_row + at, receipt_row + at, 1, brief, brief_key(brief), 1_785_585_600_000_000)
-        for at, brief in enumerate(briefs)
-    ]
+    firsts = Firsts()
+    for at, each in enumerate(briefs):
+        firsts.append(first_of(1, 1_785_585_600_000_000, each))
+        firsts[-1].message_row, firsts[-1].receipt_row = message_row + at, receipt_row + at
+    return firsts
 
 
 def brief(message_id, **told):
@@ -197,7 +199,7 @@ def test_messages_that_would_not_have_the_next_numbers_are_refused(store, reader
     messages = [] if row == 1 else [(row, message_of(ACCOUNT, [fact_of("m2")]))]
     changes = Changes(firsts=firsts(store, brief("m3")), messages=messages)
     if row != 4:
-        changes.firsts[0] = msgspec.structs.replace(changes.firsts[0], message_row=row)
+        changes.firsts[0].message_row = row
 
     with pytest.raises(FoldStopped, match="numbered otherwise"), store.transaction():
         store.save(changes, epoch=EPOCH, before=1, position=2, at=NOON)

@@ -16,6 +16,7 @@ from landed.domain.receipt import Api, Inbound, Outcome, Part, Receipt, Segment,
 from landed.domain.rollups import counted
 from landed.errors import FoldStopped
 from landed.store import Changes, Filter, Kept, KeptInbound, Period, Tally, sqlite
+from landed.store.rows import hash_of
 from landed.store.sqlite import DIMENSIONS, SqliteReader, SqliteStore
 
 STORES = {"sqlite": (SqliteStore, SqliteReader)}
@@ -277,6 +278,15 @@ def test_what_is_not_known_is_not_in_the_answer(place):
     assert list(place.store.load([(ACCOUNT, "a"), (ACCOUNT, "b"), ("other", "a")])) == [(ACCOUNT, "a")]
     assert place.store.load([]) == {}
     assert place.store.load_inbound([b"0" * 16]) == {}
+
+
+def test_what_is_certainly_new_is_told_from_what_may_be_known(place):
+    names = [f"m{number}" for number in range(100)]
+    place.keep(*map(message, names))
+    new = {hash_of(f"n{number}") for number in range(1_000)}
+
+    assert place.store.may_know({*map(hash_of, names[:50]), *new}) >= set(map(hash_of, names[:50]))
+    assert len(place.store.may_know(new)) < 100
 
 
 def test_a_message_is_known_by_its_account_too(place):

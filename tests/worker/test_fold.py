@@ -30,7 +30,8 @@ from landed.journal.record import (
     encode,
 )
 from landed.journal.sqlite import SqliteJournal
-from landed.store import Changes, Filter, First, Kept, Tally
+from landed.store import Changes, Filter, Kept, Tally
+from landed.store.firsts import Firsts, first_of
 from landed.store.sqlite import VIEWS, SqliteReader, SqliteStore
 from landed.vonage.parse import Coverage, Trust, read
 from landed.vonage.usual import read_usual
@@ -648,15 +649,16 @@ def test_a_first_receipt_gives_the_rows_that_a_join_of_one_fact_gives(record):
     receipt = brief.receipt
     key, position, row = receipt_key(ACCOUNT, receipt), 5, 1
     fact = Fact(receipt=receipt, key=key, received_at=moment(record.received_us))
-    first = First(row, 4, position, brief, key, record.received_us)
+    first = first_of(position, record.received_us, brief)
+    first.message_row, first.receipt_row = row, 4
     joined = (row, Kept(row=4, position=position, first_position=position, fact=fact))
 
-    short = saved(Changes(firsts=[first]))
+    short = saved(Changes(firsts=Firsts([first])))
 
     message = message_of(ACCOUNT, [fact])
     assert short == saved(Changes(messages=[(row, message)], facts=[joined]))
     assert [len(rows) for rows in short.values()] == [1, 1, 0, 0, 0, 1, 0, 0, 1]
-    assert cells_of_firsts([(brief, record.received_us)] * 2) == {cell_of(message): 2}
+    assert cells_of_firsts([(record.received_us, brief.kind, brief.to)] * 2) == {cell_of(message): 2}
     assert brief_key(brief) == key
 
 

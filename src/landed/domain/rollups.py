@@ -16,7 +16,7 @@ from math import sqrt
 
 import msgspec
 
-from landed.domain.brief import KINDS_REMEMBERED_MAX, Brief, Kind
+from landed.domain.brief import KINDS_REMEMBERED_MAX, Kind
 from landed.domain.lifecycle import EXACT, Message
 from landed.domain.moments import microseconds
 from landed.domain.networks import country_of, network_of, numbers_version, table_version
@@ -77,16 +77,13 @@ def cell_of_first(account: str, receipt: Receipt, received_us: int) -> Cell:
     return _cell(received_us // HOUR_US, account, receipt, receipt.to, NO_LATENCY)
 
 
-def cells_of_firsts(firsts: Iterable[tuple[Brief, int]]) -> Counter[Cell]:
-    """Where messages are counted of which there is one receipt each: by the receipt, and when it was received.
+def cells_of_firsts(firsts: Iterable[tuple[int, Kind, str | None]]) -> Counter[Cell]:
+    """Where messages are counted of which there is one receipt each: when it was received, its kind, and to whom.
 
     Of most there are many alike, so a cell is made for all of them and not for each message.
     """
     cells: Counter[Cell] = Counter()
-    alike = [
-        (received_us // HOUR_US, brief.kind, None if _is_of_country(brief.kind) else brief.to)
-        for brief, received_us in firsts
-    ]
+    alike = [(received_us // HOUR_US, kind, None if _is_of_country(kind) else to) for received_us, kind, to in firsts]
     for (hour, kind, to), count in Counter(alike).items():
         cells[_cell(hour, kind.account, kind, to, NO_LATENCY)] += count
     return cells

@@ -7,16 +7,17 @@ and a rebuild never touches it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
 import msgspec
 
-from landed.domain.brief import Brief
+from landed.domain.brief import Kind
+from landed.domain.events import EventType
 from landed.domain.lifecycle import Fact, Group, Message
-from landed.domain.receipt import Inbound
+from landed.domain.receipt import Inbound, Status
 from landed.domain.rollups import HOURS_A_DAY, Cell, Summary
 from landed.domain.sending import Sending
 from landed.store.outbox import Said
@@ -41,18 +42,29 @@ class Known(msgspec.Struct):
     facts: dict[bytes, Kept]
 
 
-class First(msgspec.Struct, frozen=True, gc=False):
-    """A message that was not known, and the only receipt of it: what `message_of` makes of one fact is in it.
+class Firsts(Protocol):
+    """Messages that were not known, each with the only receipt of it, in the order of their rows.
 
-    Nearly all messages begin like this, so it goes to the rows without a join.
+    What is written of them, as the values of one row behind another.
     """
 
-    message_row: int
-    receipt_row: int
-    position: int
-    brief: Brief
-    key: bytes
-    received_us: int
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def kinds(self) -> Collection[Kind]:
+        """All that they are of."""
+
+    def rows(self) -> Sequence[tuple[int, int]]:
+        """Each message's row, and what it is looked up by."""
+
+    def message_values(self, start: int, stop: int, numbers: Mapping[Kind, int]) -> Sequence[object]:
+        """Of those from `start` to before `stop`, of kinds that have these numbers."""
+
+    def receipt_values(self) -> Sequence[object]:
+        """Of all their receipts."""
+
+    def event_values(self, seq: int, at_us: int, called: Mapping[Status, Sequence[EventType]]) -> Sequence[object]:
+        """Of what each state calls for, in events with the numbers from `seq` on."""
 
 
 class KeptInbound(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,10 +122,12 @@ class Changes(msgspec.Struct, kw_only=True):
     """What one batch of records changed; written in one transaction with the position.
 
     New messages, those of `firsts` and of `messages` together, have the next rows, one behind the other. `cells` says
-    how many messages more, or fewer, there are in each cell of the rollup.
+    how many messages more, or fewer, there are in each cell of the rollup; `called_at_first` which events the state
+    of a first calls for, and what is in `events` comes behind those.
     """
 
-    firsts: list[First] = []
+    firsts: Firsts | tuple[()] = ()
+    called_at_first: Mapping[Status, Sequence[EventType]] = {}
     messages: list[tuple[int, Message]] = []
     facts: list[tuple[int, Kept]] = []
     inbound: list[KeptInbound] = []
@@ -138,6 +152,9 @@ class Store(Protocol):
 
     def transaction(self) -> AbstractContextManager[object]:
         """All that is done within is written at once or not at all."""
+
+    def may_know(self, hashes: Collection[int]) -> set[int]:
+        """Of what messages are looked up by, that of which one may be known; the rest is certainly new."""
 
     def load(self, keys: Collection[MessageKey]) -> dict[MessageKey, Known]:
         """What is known of these messages; one that is not known is not in the answer."""

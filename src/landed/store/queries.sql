@@ -171,7 +171,7 @@ SELECT coalesce(max(seq), 0) FROM event;
 -- name: events_kept
 SELECT coalesce((SELECT min(seq) FROM event), 0), coalesce((SELECT max(seq) FROM event), 0);
 
--- name: save_events
+-- name: add_events
 INSERT OR ROLLBACK INTO event (generation, key, type, at_us, account, subject, message, receipt, cause, data) VALUES {rows};
 
 -- name: events_said

@@ -11,14 +11,14 @@ from typing import Any
 
 import msgspec
 
-from landed.domain.brief import KINDS_REMEMBERED_MAX, Kind
+from landed.domain.brief import Kind
 from landed.domain.events import EventType, event_id
 from landed.domain.lifecycle import Fact, Message, Source
 from landed.domain.moments import microseconds, moment, shared_microseconds
 from landed.domain.receipt import OUTCOMES, Api, Inbound, Outcome, Part, Receipt, Segment, Status, Workflow
 from landed.domain.rollups import price_text
 from landed.domain.sending import Sending, SendState
-from landed.store import First, Kept, KeptInbound
+from landed.store import Kept, KeptInbound
 from landed.store.outbox import Said
 
 GENERATION_BITS = 16
@@ -61,6 +61,7 @@ NO_KIND_ROW = (NO_KIND, "", "", "", "", "", None, None, None, None, False, False
 
 WEBHOOK = Source.WEBHOOK.value
 
+Value = str | bytes | int | None
 Row = tuple[Any, ...]
 
 _parts: msgspec.json.Decoder[tuple[tuple[int, str], ...]] = msgspec.json.Decoder(tuple[tuple[int, str], ...])
@@ -78,7 +79,7 @@ class _More(msgspec.Struct, frozen=True, omit_defaults=True):
 _more = msgspec.json.Decoder(_More)
 _NOTHING_MORE = _More()
 
-_packed = msgspec.msgpack.Encoder().encode
+packed = msgspec.msgpack.Encoder().encode
 # By the type that SQLite gives: what an older landed wrote in columns became JSON when it was brought forward.
 _UNPACKED: Mapping[type, Callable[[Any], list[Any]]] = {bytes: msgspec.msgpack.decode, str: msgspec.json.decode}
 
@@ -142,56 +143,9 @@ def _part_columns(part: Part | None) -> Row:
     return (None, None, None) if part is None else (part.group, part.number, part.of)
 
 
-class _Columns(msgspec.Struct, frozen=True, gc=False):
-    """What the rows of all receipts of one kind have in common: values in the order of their columns.
-
-    As plain text: whoever binds or packs a member of an enumeration asks first what it is.
-    """
-
-    # Of a message: from its outcome to its channel, from its network to its receipts, and from its price on.
-    words: Row
-    marks: Row
-    ends: Row
-    is_final: bool
-    # Of a receipt: what it told before the recipient, and behind the times.
-    told_first: Row
-    told_last: Row
-
-
-@lru_cache(KINDS_REMEMBERED_MAX)
-def _columns_of(kind: Kind) -> _Columns:
-    outcome, price = OUTCOMES[kind.status], _text(kind.price)
-    api, status = kind.api.value, kind.status.value
-    detail = None if kind.detail is None else msgspec.json.encode(_More(kind.detail)).decode()
-    last = (kind.zone_assumed, price, kind.currency, kind.segments, kind.api_key, kind.verified, kind.stale, detail)
-    return _Columns(
-        words=(outcome.value, status, kind.provider_status, api, kind.channel),
-        marks=(kind.network, kind.code, False, kind.verified, 1),
-        ends=(price, kind.currency, kind.segments, *_part_columns(None)),
-        is_final=outcome is not Outcome.PENDING,
-        told_first=(api, kind.channel, status, kind.provider_status, kind.code, kind.network),
-        told_last=last,
-    )
-
-
-def first_row(first: First, kind: int) -> Row:
-    """A new message of which there is one receipt, of the kind with that number."""
-    brief = first.brief
-    message_id = brief.message_id
-    return (
-        first.message_row >> GENERATION_BITS,
-        hash_of(message_id),
-        message_id,
-        brief.to,
-        brief.client_ref,
-        first.received_us,
-        kind,
-    )
-
-
-def numbered_row(row: int, message: Message) -> Row:
+def numbered_row(row: int, message_id: str) -> Row:
     """A new message that gets its number among those of one receipt, and all that it says from its `message_row`."""
-    return (row >> GENERATION_BITS, hash_of(message.message_id), message.message_id, None, None, 0, NO_KIND)
+    return (row >> GENERATION_BITS, hash_of(message_id), message_id, None, None, 0, NO_KIND)
 
 
 def kind_row(number: int, kind: Kind) -> Row:
@@ -252,21 +206,18 @@ def receipt_row(message: int, kept: Kept) -> Row:
     return (*said, _told(fact.receipt), kept.first_position)
 
 
-def receipt_row_of_first(first: First) -> Row:
-    """The same, of the only receipt of a new message."""
-    brief, position = first.brief, first.position
-    columns = _columns_of(brief.kind)
-    told = (
-        *columns.told_first,
-        brief.to,
-        brief.kind.sender,
-        brief.client_ref,
-        shared_microseconds(brief.occurred_at),
-        shared_microseconds(brief.pushed_at),
-        *columns.told_last,
+def told_of_kind(kind: Kind) -> tuple[Row, Row]:
+    """What the receipts of a kind tell before the recipient, and behind the times, as `_told` has it.
+
+    As plain text: whoever packs a member of an enumeration asks first what it is.
+    """
+    api, status = kind.api.value, kind.status.value
+    detail = None if kind.detail is None else msgspec.json.encode(_More(kind.detail)).decode()
+    price = _text(kind.price)
+    return (
+        (api, kind.channel, status, kind.provider_status, kind.code, kind.network),
+        (kind.zone_assumed, price, kind.currency, kind.segments, kind.api_key, kind.verified, kind.stale, detail),
     )
-    said = (first.receipt_row, first.message_row, first.key, position, WEBHOOK, 1, first.received_us)
-    return (*said, _packed(told), position)
 
 
 def _told(receipt: Receipt) -> bytes:
@@ -291,7 +242,7 @@ def _told(receipt: Receipt) -> bytes:
         receipt.stale,
         _seldom(receipt),
     )
-    return _packed(told)
+    return packed(told)
 
 
 def _seldom(receipt: Receipt) -> str | None:

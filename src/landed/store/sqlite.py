@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
-from itertools import chain, count, groupby, islice, repeat, starmap
+from itertools import chain, groupby, starmap
 from pathlib import Path
 
 import apsw
@@ -34,7 +34,8 @@ from landed.errors import FoldStopped, StoreUnable, Unable
 from landed.journal import Retired
 from landed.sqlite import is_unable, open_file, open_to_read, writing
 from landed.store import Changes, Filter, Kept, KeptInbound, Known, MessageKey, Period, Progress, Sealed, Tally
-from landed.store.outbox import Said
+from landed.store import Firsts as AnyFirsts
+from landed.store.firsts import Firsts
 from landed.store.rows import (
     EVENT_COLUMNS,
     GENERATION_BITS,
@@ -46,7 +47,6 @@ from landed.store.rows import (
     SENDING_COLUMNS,
     Row,
     event_row,
-    first_row,
     hash_of,
     inbound_of_row,
     inbound_row,
@@ -57,7 +57,6 @@ from landed.store.rows import (
     message_row,
     numbered_row,
     receipt_row,
-    receipt_row_of_first,
     sending_of_row,
     sending_row,
     unreadable_row,
@@ -174,6 +173,12 @@ class SqliteStore:
             )
         return progress
 
+    def may_know(self, hashes: Collection[int]) -> set[int]:
+        """Of what messages are looked up by, that of which one may be known; the rest is certainly new."""
+        newest = self._newest_message() >> (GENERATION_BITS + ERA_BITS)
+        sought = Sought(hashes, 1 << (GENERATION_BITS + ERA_BITS))
+        return {key for era in range(newest + 1) for key in self._sieve(era, newest).passing(sought)}
+
     def load(self, several: Collection[MessageKey]) -> dict[MessageKey, Known]:
         """What is known of these messages, facts and all."""
         keys = set(several)
@@ -235,15 +240,14 @@ class SqliteStore:
 
     def save(self, changes: Changes, *, epoch: str, before: int, position: int, at: datetime) -> Progress:
         """Write the changes and move the position from `before`; FoldStopped when it is not there."""
-        self._save_messages(changes)
-        self._insert("add_receipts", map(receipt_row_of_first, changes.firsts))
+        firsts: AnyFirsts = changes.firsts or Firsts()
+        self._save_messages(firsts, changes.messages)
+        self._insert_values("add_receipts", firsts.receipt_values())
         self._insert("save_receipts", starmap(receipt_row, changes.facts))
         self._insert("save_inbound", map(inbound_row, changes.inbound))
         self._insert("save_unreadable", starmap(unreadable_row, changes.unreadable))
         self._insert("save_sendings", map(sending_row, changes.sendings))
-        self._save_events(changes.events, at)
-        self._sift((first.message_row, first.brief.message_id) for first in changes.firsts)
-        self._sift((row, message.message_id) for row, message in changes.messages)
+        self._save_events(firsts, changes, at)
         self._save_cells(changes.cells)
         moved = {"epoch": epoch, "before": before, "position": position, "at_us": microseconds(at)}
         row = self._db.execute(self._sql["move_progress"], moved | msgspec.structs.asdict(changes.tally)).get
@@ -290,24 +294,32 @@ class SqliteStore:
         )
         return Sealed(through=retired.position, upto=upto, messages=messages)
 
-    def _save_messages(self, changes: Changes) -> None:
-        if not 0 < len(self._kinds) < KINDS_REMEMBERED_MAX:
-            self._kinds.clear()
-            self._db.execute(self._sql["forget_kinds"])
-            self._insert("add_kinds", [NO_KIND_ROW])
+    def _save_messages(self, firsts: AnyFirsts, messages: Sequence[tuple[int, Message]]) -> None:
         newest = self._newest_message()
-        new = {first.message_row: first_row(first, self._number(first.brief.kind)) for first in changes.firsts}
-        new |= {row: numbered_row(row, message) for row, message in changes.messages if row > newest}
-        numbers = sorted(new)
-        self._insert("add_messages", map(new.__getitem__, numbers))
-        self._refuse_other_numbers("message", newest, numbers)
-        self._insert("change_messages", starmap(message_row, changes.messages))
+        numbers = self._numbers(firsts.kinds())
+        others = sorted((row, message.message_id) for row, message in messages if row > newest)
+        values: list[object] = []
+        taken = 0
+        for before, (row, message_id) in enumerate(others):
+            upto = row - newest - 1 - before
+            values += firsts.message_values(taken, upto, numbers)
+            values += numbered_row(row, message_id)
+            taken = upto
+        values += firsts.message_values(taken, len(firsts), numbers)
+        self._insert_values("add_messages", values)
+        rows = [*firsts.rows(), *((row, hash_of(message_id)) for row, message_id in others)]
+        self._refuse_other_numbers("message", newest, sorted(row for row, _ in rows))
+        self._insert("change_messages", starmap(message_row, messages))
+        self._sift(rows)
 
-    def _save_events(self, events: Sequence[Said], at: datetime) -> None:
-        if events:
-            newest: int = self._db.execute(self._sql["newest_event"]).get
-            self._insert("save_events", map(event_row, count(newest + 1), repeat(microseconds(at)), events))
-            self._refuse_other_numbers("event", newest, range(newest + 1, newest + 1 + len(events)))
+    def _save_events(self, firsts: AnyFirsts, changes: Changes, at: datetime) -> None:
+        newest: int = self._db.execute(self._sql["newest_event"]).get
+        at_us, width = microseconds(at), _width("add_events")
+        values = list(firsts.event_values(newest + 1, at_us, changes.called_at_first))
+        for seq, said in enumerate(changes.events, newest + 1 + len(values) // width):
+            values += event_row(seq, at_us, said)
+        self._insert_values("add_events", values)
+        self._refuse_other_numbers("event", newest, range(newest + 1, newest + 1 + len(values) // width))
 
     def _save_cells(self, cells: Counter[Cell]) -> None:
         """Count messages in the cells of their hours and days; one with none left is no cell."""
@@ -374,31 +386,40 @@ class SqliteStore:
             self._sieves_kept.add(era)
         return sieve
 
-    def _sift(self, messages: Iterable[tuple[int, str]]) -> None:
+    def _sift(self, messages: Iterable[tuple[int, int]]) -> None:
         """Let new messages pass; if they are not written after all, they will be looked for in vain."""
         for era, several in groupby(messages, lambda message: message[0] >> (GENERATION_BITS + ERA_BITS)):
             if era in self._sieves:
-                self._sieves[era].add([hash_of(message_id) for _, message_id in several])
+                self._sieves[era].add([key for _, key in several])
 
-    def _number(self, kind: Kind) -> int:
-        """By which number the statement that adds messages finds what those with one receipt of a kind say."""
-        number = self._kinds.get(kind)
-        if number is None:
-            number = self._kinds[kind] = NO_KIND + 1 + len(self._kinds)
-            self._insert("add_kinds", [kind_row(number, kind)])
-        return number
+    def _numbers(self, kinds: Collection[Kind]) -> Mapping[Kind, int]:
+        """By which numbers the statement that adds messages finds what those with one receipt of a kind say."""
+        if len(self._kinds) > KINDS_REMEMBERED_MAX:
+            self._kinds.clear()
+        if not self._kinds:
+            self._db.execute(self._sql["forget_kinds"])
+            self._insert("add_kinds", [NO_KIND_ROW])
+        for kind in kinds:
+            if kind not in self._kinds:
+                number = self._kinds[kind] = NO_KIND + 1 + len(self._kinds)
+                self._insert("add_kinds", [kind_row(number, kind)])
+        return self._kinds
 
-    def _refuse_other_numbers(self, table: str, newest: int, numbers: Sequence[int]) -> None:
+    def _refuse_other_numbers(self, table: str, before: int, expected: Sequence[int]) -> None:
         """Rows are referred to by the numbers that SQLite was expected to give them, each the next one."""
-        last: int = self._db.execute(f"SELECT coalesce(max(rowid), 0) FROM {table}").get  # noqa: S608 - our names
-        if not len(numbers) == last - newest == (numbers[-1] if numbers else newest) - newest:
+        given: int = self._db.execute(f"SELECT coalesce(max(rowid), 0) FROM {table}").get  # noqa: S608 - our names
+        if list(expected) != list(range(before + 1, given + 1)):
             raise FoldStopped(f"Rows in {self.path} were numbered otherwise than expected: run `landed rebuild`.")
 
     def _insert(self, name: str, rows: Iterable[Row]) -> None:
-        # Rows are made as they are bound: thousands at a time would have Python's collector at work.
-        rows = iter(rows)
-        while several := tuple(islice(rows, ROWS_A_STATEMENT)):
-            self._db.execute(_many_rows(name, len(several), len(several[0])), tuple(chain.from_iterable(several)))
+        self._insert_values(name, list(chain.from_iterable(rows)))
+
+    def _insert_values(self, name: str, values: Sequence[object]) -> None:
+        """Write many rows, whose values are one behind the other."""
+        step = ROWS_A_STATEMENT * _width(name)
+        for start in range(0, len(values), step):
+            some = values[start : start + step]
+            self._db.execute(_many_rows(name, len(some)), some)
 
 
 class SqliteReader:
@@ -561,9 +582,16 @@ def queries(file: str = "queries.sql") -> Mapping[str, str]:
 
 
 @cache
-def _many_rows(name: str, rows: int, width: int) -> str:
+def _width(name: str) -> int:
+    """How many values a row has."""
+    return queries()[name].partition("VALUES {rows}")[0].count(",") + 1
+
+
+@cache
+def _many_rows(name: str, values: int) -> str:
+    width = _width(name)
     row = "(" + ",".join("?" * width) + ")"
-    return queries()[name].replace("{rows}", ",".join([row] * rows))
+    return queries()[name].replace("{rows}", ",".join([row] * (values // width)))
 
 
 def _progress(db: apsw.Connection) -> Progress | None:

@@ -17,7 +17,6 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from landed.domain.brief import Brief
 from landed.domain.events import (
     CALLED_FOR,
     CALLED_FOR_IN_CONFLICT,
@@ -27,7 +26,7 @@ from landed.domain.events import (
     cause_of,
     event_id,
 )
-from landed.domain.lifecycle import Fact, Message, Source, brief_key, greater_copy, inbound_key, message_of, receipt_key
+from landed.domain.lifecycle import Fact, Message, Source, greater_copy, inbound_key, message_of, receipt_key
 from landed.domain.moments import microseconds, moment
 from landed.domain.receipt import Api, Inbound, Part, Receipt, Status
 from landed.domain.rollups import Cell, cell_of, cell_of_first, cells_of_firsts
@@ -35,8 +34,10 @@ from landed.domain.sending import Sending, SendState, joined_sending
 from landed.errors import FoldStopped, Unreadable
 from landed.journal import Journal
 from landed.journal.record import IntentRecord, KeptRequest, NotSentRecord, SentRecord, Told, decode_told
-from landed.store import Changes, First, Kept, KeptInbound, Known, MessageKey, Progress, Sealed, Store
+from landed.store import Changes, Kept, KeptInbound, Known, MessageKey, Progress, Sealed, Store
+from landed.store.firsts import First, Firsts, first_of
 from landed.store.outbox import Said
+from landed.store.rows import hash_of
 from landed.vonage.parse import Coverage, Trust, read
 from landed.vonage.request import Request
 from landed.vonage.usual import read_usual
@@ -48,6 +49,9 @@ BYTES_A_BATCH = 4 * 1024 * 1024
 TRUSTS_REMEMBERED_MAX = 256
 # What the only receipt of a message calls for, in order.
 AT_FIRST = {status: [event for event in MESSAGE_TYPES if event in called] for status, called in CALLED_FOR.items()}
+AT_FIRST_BUT_ACCEPTED = {
+    status: [event for event in events if event is not EventType.ACCEPTED] for status, events in AT_FIRST.items()
+}
 
 
 class Folded(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,11 +142,11 @@ class _Batch:
         # Before the transaction, which holds up nobody while this takes its time.
         self._records = [_read(position, data, quickly=not is_heard) for position, data in rows]
         self._is_heard = is_heard
-        self.at = moment(self._records[-1][1].at_us)
+        self.at = moment(decode_told(rows[-1][1]).at_us)
+        self._firsts = Firsts()
         self.folded: list[Folded] = []
         self._changes = Changes()
         self._known: dict[MessageKey, Known] = {}
-        self._alone: set[MessageKey] = set()
         self._touched: dict[MessageKey, set[bytes]] = {}
         # Each message that moves, with the cell that it leaves.
         self._moved: dict[MessageKey, Cell | None] = {}
@@ -155,19 +159,27 @@ class _Batch:
 
     def changes(self, store: Store) -> Changes:
         """Everything to save; asked once, within the transaction."""
-        message_keys, inbound_keys = _keys(self._records)
+        receipts = [each for each in self._records if isinstance(each, First)]
+        at_length = [each for each in self._records if not isinstance(each, First)]
+        message_keys, inbound_keys = _keys(at_length)
+        # By their hashes, messages of which something else may be known, there or here.
+        hashes = Counter([receipt.hash for receipt in receipts])
+        shared = {key for key, count in hashes.items() if count > 1} | {hash_of(each) for _, each in message_keys}
+        shared |= store.may_know(hashes)
+        message_keys |= {(each.kind.account, each.message_id) for each in receipts if each.hash in shared}
         self._known = store.load(message_keys)
-        self._alone = {key for key, count in message_keys.items() if count == 1 and key not in self._known}
         self._inbound = store.load_inbound(inbound_keys) if inbound_keys else {}
-        self._take_sendings(store)
+        self._take_sendings(store, at_length)
         self._wants_accepted = self._says and store.wants_accepted()
         self._next_message, self._next_receipt = store.next_rows()
-        for position, record, facts in self._records:
-            if not isinstance(facts, Brief):
-                self._take(position, record, facts)
-            elif isinstance(record, KeptRequest):
-                self._take_brief(position, record, facts)
-        self._count_firsts()
+        for record in self._records:
+            if not isinstance(record, First):
+                self._take(*record)
+            elif record.hash in shared:
+                self._take_receipt(record)
+            else:
+                self._take_first(record)
+        self._save_firsts()
         for message, touched in self._touched.items():
             known = self._known[message]
             self._changes.facts.extend((known.row, known.facts[key]) for key in touched)
@@ -181,30 +193,20 @@ class _Batch:
         self._changes.sendings = list(self._sendings.values())
         return self._changes
 
-    def _take_sendings(self, store: Store) -> None:
-        told = [
-            sending
-            for position, record, facts in self._records
-            if not isinstance(facts, Brief) and (sending := _sending(position, record))
-        ]
+    def _take_sendings(self, store: Store, records: Iterable[_Read]) -> None:
+        told = [sending for position, record, _ in records if (sending := _sending(position, record))]
         self._sendings = store.load_sendings({each.id for each in told}) if told else {}
         for sending in told:
             kept = self._sendings.get(sending.id)
             self._sendings[sending.id] = sending if kept is None else joined_sending(kept, sending)
 
-    def _take_brief(self, position: int, record: KeptRequest, brief: Brief) -> None:
-        if (record.account, brief.message_id) in self._alone:
-            self._take_first(position, record.received_us, brief)
-        else:
-            self._take_request(position, record, (brief.receipt,))
-
-    def _take(self, position: int, record: Told, facts: _AtLength) -> None:
+    def _take(self, position: int, record: Told, facts: _Facts) -> None:
         if isinstance(record, KeptRequest):
             self._take_request(position, record, facts)
         elif isinstance(record, SentRecord):
             self._join(position, record.account, _sent(record), moment(record.at_us), Source.SENT)
 
-    def _take_request(self, position: int, record: KeptRequest, facts: _AtLength) -> None:
+    def _take_request(self, position: int, record: KeptRequest, facts: _Facts) -> None:
         tally = self._changes.tally
         tally.received += 1
         if isinstance(facts, Unreadable):
@@ -245,16 +247,19 @@ class _Batch:
             self._changes.events.append(Said(EventType.INBOUND, account, key.hex(), 0, 0, key))
         return kept is None
 
-    def _take_first(self, position: int, received_us: int, brief: Brief) -> None:
-        rows = self._next_message, self._next_receipt
-        key = brief_key(brief)
-        self._changes.firsts.append(First(*rows, position, brief, key, received_us))
-        self._next_message, self._next_receipt = rows[0] + 1, rows[1] + 1
-        if self._says:
-            kind = brief.kind
-            for event in AT_FIRST[kind.status]:
-                if event is not EventType.ACCEPTED or self._wants_accepted:
-                    self._changes.events.append(Said(event, kind.account, brief.message_id, *rows, key))
+    def _take_first(self, receipt: First) -> None:
+        receipt.message_row, receipt.receipt_row = self._next_message, self._next_receipt
+        self._next_message += 1
+        self._next_receipt += 1
+        self._firsts.append(receipt)
+
+    def _take_receipt(self, told: First) -> None:
+        tally, received_at = self._changes.tally, moment(told.received_us)
+        tally.received += 1
+        if self._join(told.position, told.kind.account, told.receipt, received_at, Source.WEBHOOK):
+            tally.folded += 1
+        else:
+            tally.duplicate += 1
 
     def _join(self, position: int, account: str, receipt: Receipt, received_at: datetime, source: Source) -> bool:
         message = (account, receipt.message_id)
@@ -310,11 +315,14 @@ class _Batch:
                 row = known.facts[cause.key].row
                 self._changes.events.append(Said(event, *message, known.row, row, cause.key))
 
-    def _count_firsts(self) -> None:
-        firsts = self._changes.firsts
+    def _save_firsts(self) -> None:
+        firsts = self._firsts
         self._changes.tally.received += len(firsts)
         self._changes.tally.folded += len(firsts)
-        self._changes.cells = cells_of_firsts((first.brief, first.received_us) for first in firsts)
+        self._changes.cells = cells_of_firsts([(first.received_us, first.kind, first.to) for first in firsts])
+        self._changes.firsts = firsts
+        if self._says:
+            self._changes.called_at_first = AT_FIRST if self._wants_accepted else AT_FIRST_BUT_ACCEPTED
 
     def _count(self, left: Cell | None, taken: Cell) -> None:
         if left != taken:
@@ -340,14 +348,14 @@ def _joined(message: MessageKey, known: Known) -> Message:
     return message_of(message[0], [kept.fact for kept in known.facts.values()])
 
 
-_AtLength = tuple[Receipt | Inbound, ...] | Unreadable
-_Read = Brief | _AtLength
+_Facts = tuple[Receipt | Inbound, ...] | Unreadable
+_Read = tuple[int, Told, _Facts]
 
 
-def _read(position: int, data: bytes, *, quickly: bool = False) -> tuple[int, Told, _Read]:
+def _read(position: int, data: bytes, *, quickly: bool = False) -> First | _Read:
     """A record and the facts in it, behind its position; FoldStopped when we do not understand the record itself.
 
-    Read `quickly`, the usual receipts are in brief, without `raw`, for which only a listener asks.
+    Read `quickly`, the usual receipts are without `raw`, for which only a listener asks.
     """
     try:
         record = decode_told(data)
@@ -358,7 +366,7 @@ def _read(position: int, data: bytes, *, quickly: bool = False) -> tuple[int, To
         raise FoldStopped(f"Record {position} of the journal is damaged or of a newer landed: {error}.") from error
     try:
         if quickly and (brief := read_usual(record.account, record, trust)) is not None:
-            return position, record, brief
+            return first_of(position, record.received_us, brief)
         asked = Request(method=record.method, path=record.path, query=record.query, body=record.body)
         return position, record, read(asked, trust)
     except Unreadable as unreadable:
@@ -380,22 +388,19 @@ def _trust(coverage: str, verified: bool, stale: bool, api_key: str | None) -> T
     return Trust(coverage=Coverage(coverage), verified=verified, stale=stale, api_key=api_key)
 
 
-def _keys(records: Iterable[tuple[int, Told, _Read]]) -> tuple[Counter[MessageKey], set[bytes]]:
-    """The messages that these records speak of, with how often, and the inbound messages."""
-    messages: list[MessageKey] = []
+def _keys(records: Iterable[_Read]) -> tuple[set[MessageKey], set[bytes]]:
+    """The messages that these records speak of, and the inbound messages."""
+    messages: set[MessageKey] = set()
     inbound: set[bytes] = set()
     for _, record, facts in records:
-        if isinstance(facts, Brief):
-            messages.append((facts.kind.account, facts.message_id))
-            continue
         if isinstance(facts, Unreadable) or not isinstance(record, KeptRequest | SentRecord):
             continue
         for fact in facts:
             if isinstance(fact, Receipt):
-                messages.append((record.account, fact.message_id))
+                messages.add((record.account, fact.message_id))
             else:
                 inbound.add(inbound_key(record.account, fact))
-    return Counter(messages), inbound
+    return messages, inbound
 
 
 def _greater_inbound(one: KeptInbound, other: KeptInbound) -> KeptInbound:
