@@ -304,7 +304,7 @@ class Settings(BaseSettings):
     )
     compiled: bool = Field(
         default=True,
-        description="Take webhooks the compiled way, where there is one; the others take the same, slower.",
+        description="Take and read webhooks the compiled way, where there is one; the others do the same, slower.",
     )
     print: PrintMode | None = Field(default=None, description="How receipts are printed; by the terminal if unset.")
     show_numbers: bool = Field(default=False, description="Print phone numbers in full.")

@@ -189,6 +189,7 @@ class Work:
             heard,
             failed,
             journal_days=settings.journal_days,
+            compiled=settings.compiled,
             is_writable=lambda: _is_writable(settings.data),
         )
         self._tasks: list[asyncio.Task[None]] = []

@@ -19,6 +19,8 @@ from landed.onboarding.seen import ledger_of
 from landed.settings import Settings
 from landed.store import Tally
 from landed.store.sqlite import SqliteReader, SqliteStore
+from landed.work import Work
+from landed.worker import fold
 from landed.worker.loop import FoldLoop
 
 SECONDS_MAX = 20
@@ -322,3 +324,16 @@ def test_a_journal_that_cannot_be_retired_from_holds_up_no_fold(retaining, journ
         until(lambda: journal.retired().records == 1)
 
     assert not retaining.failures
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_the_setting_turns_off_what_is_compiled(monkeypatch, tmp_path, journal, compiled):
+    asked = []
+    monkeypatch.setattr(fold, "quickest", lambda: asked.append(True) or fold.read_record)
+    journal.append([status("m1")])
+    loop = Work(Settings(_env_file=None, data=tmp_path, compiled=compiled), None, print).fold
+    loop.start()
+    until(lambda: loop.progress is not None and loop.progress.position == 1)
+    loop.stop()
+
+    assert asked == [True] * compiled

@@ -109,7 +109,7 @@ def usual_receipt(account: str, encoded: bytes, trust: Trust) -> Brief | None:
     if _is_escaped(sender + client_ref + api_key):
         sender, client_ref, api_key = map(_unescaped, (sender, client_ref, api_key))
     occurred_at = read_scts(told.scts)
-    pushed_at, assumed = _read_escaped_time(told.message_timestamp)
+    pushed_at, assumed = read_escaped_time(told.message_timestamp)
     # By place, and the price as it came: this is asked for each receipt.
     kind = _kind(
         account,
@@ -222,7 +222,8 @@ def _unescaped(text: str) -> str:
 
 # In a query string each time has escapes, so it is remembered with them.
 @lru_cache(REMEMBERED_MAX)
-def _read_escaped_time(text: str) -> tuple[datetime | None, bool]:
+def read_escaped_time(text: str) -> tuple[datetime | None, bool]:
+    """As `read_time`, of a time as it stands in a query string."""
     return read_time(_unescaped(text))
 
 

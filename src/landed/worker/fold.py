@@ -71,7 +71,8 @@ class Fold:
     """One journal into one store. `heard` is told of each request, after its transaction.
 
     `was_full` says that the last batch was as large as one may be, so that more may be waiting.
-    `sealed` is what a rebuild began with; it goes to `silent_upto` and no further, and no events come of it.
+    `sealed` is what a rebuild began with; it goes to `silent_upto` and no further, and no events come of it. Unless it
+    may not be `compiled`, what can be read by compiled code is, where there is any.
     """
 
     def __init__(  # noqa: PLR0913 - its two doors, its bounds, and what a rebuild adds
@@ -84,6 +85,7 @@ class Fold:
         bytes_a_batch: int = BYTES_A_BATCH,
         sealed: Sealed | None = None,
         silent_upto: int | None = None,
+        compiled: bool = True,
     ) -> None:
         self._journal = journal
         self._store = store
@@ -92,6 +94,7 @@ class Fold:
         self._bytes_a_batch = bytes_a_batch
         self._sealed = sealed or Sealed()
         self._silent_upto = silent_upto
+        self._reading = read_at_length if heard else quickest() if compiled else read_record
         self.was_full = False
         self.progress: Progress = store.progress(journal.epoch)
         self._refuse_positions_outside_the_journal()
@@ -105,7 +108,9 @@ class Fold:
         self.was_full = len(rows) == self._records_a_batch or sum(len(data) for _, data in rows) >= self._bytes_a_batch
         if not rows:
             return 0
-        batch = _Batch(rows, self._sealed, is_heard=self._heard is not None, says=self._silent_upto is None)
+        batch = _Batch(
+            rows, self._sealed, self._reading, is_heard=self._heard is not None, says=self._silent_upto is None
+        )
         with self._store.transaction():
             changes = batch.changes(self._store)
             progress = self._store.save(
@@ -135,12 +140,14 @@ class Fold:
 class _Batch:
     """One transaction's work: read all, load what is known of their messages, join, collect."""
 
-    def __init__(self, rows: Sequence[tuple[int, bytes]], sealed: Sealed, *, is_heard: bool, says: bool) -> None:
+    def __init__(
+        self, rows: Sequence[tuple[int, bytes]], sealed: Sealed, reading: Reading, *, is_heard: bool, says: bool
+    ) -> None:
         self._sealed = sealed
         self._says = says
         self._wants_accepted = False
         # Before the transaction, which holds up nobody while this takes its time.
-        self._records = [_read(position, data, quickly=not is_heard) for position, data in rows]
+        self._records = [reading(position, data) for position, data in rows]
         self._is_heard = is_heard
         self.at = moment(decode_told(rows[-1][1]).at_us)
         self._firsts = Firsts()
@@ -193,7 +200,7 @@ class _Batch:
         self._changes.sendings = list(self._sendings.values())
         return self._changes
 
-    def _take_sendings(self, store: Store, records: Iterable[_Read]) -> None:
+    def _take_sendings(self, store: Store, records: Iterable[ReadRecord]) -> None:
         told = [sending for position, record, _ in records if (sending := _sending(position, record))]
         self._sendings = store.load_sendings({each.id for each in told}) if told else {}
         for sending in told:
@@ -349,14 +356,35 @@ def _joined(message: MessageKey, known: Known) -> Message:
 
 
 _Facts = tuple[Receipt | Inbound, ...] | Unreadable
-_Read = tuple[int, Told, _Facts]
+ReadRecord = tuple[int, Told, _Facts]
+Reading = Callable[[int, bytes], First | ReadRecord]
 
 
-def _read(position: int, data: bytes, *, quickly: bool = False) -> First | _Read:
-    """A record and the facts in it, behind its position; FoldStopped when we do not understand the record itself.
+def quickest() -> Reading:
+    """How records are read quickest: compiled, where that is."""
+    try:
+        from landed.worker.quick import QuickReader  # noqa: PLC0415 - it need not be there
+    except ImportError:
+        return read_record
+    return QuickReader(read_record).read
 
-    Read `quickly`, the usual receipts are without `raw`, for which only a listener asks.
+
+def read_record(position: int, data: bytes) -> First | ReadRecord:
+    """A record and the facts in it, or a usual receipt by itself, without `raw`, for which only a listener asks.
+
+    FoldStopped when we do not understand the record itself.
     """
+    return _read(position, data, quickly=True)
+
+
+def read_at_length(position: int, data: bytes) -> ReadRecord:
+    """The same, with all that a listener asks for."""
+    told = _read(position, data, quickly=False)
+    assert not isinstance(told, First)  # noqa: S101 - only quickly
+    return told
+
+
+def _read(position: int, data: bytes, *, quickly: bool) -> First | ReadRecord:
     try:
         record = decode_told(data)
         if not isinstance(record, KeptRequest):
@@ -388,7 +416,7 @@ def _trust(coverage: str, verified: bool, stale: bool, api_key: str | None) -> T
     return Trust(coverage=Coverage(coverage), verified=verified, stale=stale, api_key=api_key)
 
 
-def _keys(records: Iterable[_Read]) -> tuple[set[MessageKey], set[bytes]]:
+def _keys(records: Iterable[ReadRecord]) -> tuple[set[MessageKey], set[bytes]]:
     """The messages that these records speak of, and the inbound messages."""
     messages: set[MessageKey] = set()
     inbound: set[bytes] = set()

@@ -44,6 +44,7 @@ class FoldLoop:
         failed: Callable[[BaseException], None],
         *,
         journal_days: int = 0,
+        compiled: bool = True,
         is_writable: Callable[[], bool] = lambda: True,
     ) -> None:
         self._is_writable = is_writable
@@ -53,6 +54,7 @@ class FoldLoop:
         self._heard = heard
         self._failed = failed
         self._journal_days = journal_days
+        self._compiled = compiled
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fold", daemon=True)
         self._checkpointed = time.monotonic()
@@ -90,7 +92,7 @@ class FoldLoop:
         waits = False
         while not self._stop.is_set():
             try:
-                fold = fold or Fold(journal, store, self._heard)
+                fold = fold or Fold(journal, store, self._heard, compiled=self._compiled)
                 self._ledger = self._ledger or fold.progress
                 pause, waits = self._round(journal, fold, retention), False
             except (StoreUnable, JournalUnable) as error:
