@@ -14,6 +14,7 @@ from contextlib import closing, contextmanager
 import apsw
 import httpx
 import pytest
+from ports import free_port
 
 from landed import run
 from landed.errors import SurroundingsError
@@ -159,12 +160,6 @@ def refused(*arguments, code, words, environment=SIGNED, cwd=None):
         assert len(ended.stderr.splitlines()) == 1, ended.stderr
         assert ended.stderr.startswith("landed: ")
         assert ended.stderr.endswith(".\n")
-
-
-def free_port():
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
 
 
 def on_free_ports(data):

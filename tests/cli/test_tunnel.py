@@ -16,13 +16,14 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import suppress
 from copy import deepcopy
 from http import HTTPStatus
 from pathlib import Path
 
 import httpx
 import pytest
+from ports import free_port
 
 from landed.simulator.account import messages_capability
 from landed.work import LOCK_FILE as WORKER_LOCK
@@ -50,11 +51,6 @@ def until(holds, about=lambda: "", seconds=SECONDS_MAX):
         assert time.monotonic() < deadline, about()
         tick.wait(POLL_SECONDS)
     return value
-
-
-def free_port():
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        return server.getsockname()[1]
 
 
 class Landed:

@@ -19,6 +19,7 @@ from landed.journal.record import Ids, RequestRecord, SentRecord, encode
 from landed.journal.sqlite import SqliteJournal
 from landed.store.firsts import First
 from landed.store.sqlite import SqliteStore
+from landed.vonage.values import read_time
 from landed.worker import fold
 from landed.worker.fold import Fold, quickest, read_record
 
@@ -170,7 +171,8 @@ OTHERS = {
     "not verified": status({"verified": False}),
     "stale": status({"stale": True}),
     "no API key": status({"api_key": None}),
-    "a time without a zone": status(timestamp="2025-02-03 12:14:25"),
+    "a time without a zone": status(timestamp="2025-02-03T12:14:25"),
+    "a time with a blank": status(timestamp="2025-02-03 12:14:25"),
     "no reference": request(json.dumps({k: v for k, v in STATUS.items() if k != "client_ref"}).encode()),
     "a reference that is empty": status(client_ref=""),
     "a reference that is blank": status(client_ref="  "),
@@ -200,6 +202,8 @@ OTHERS = {
     "receipts of segments": status(sms={"segments": [{"status": "delivered"}]}),
     "a workflow": status(workflow={"id": "w", "items_number": "1", "items_total": "2"}),
     "too long to be usual": status(filler="x" * 2_100),
+    "as long as may be": status(filler="x" * 60_000),
+    "as long as may be in a query": request(b"", b"more=" + b"x" * 60_000 + b"&" + urlencode(RECEIPT).encode()),
     "just as long as is usual": status(filler="x" * (2_048 - len(json.dumps(STATUS | {"filler": ""})))),
     "a long path": status({"path": "/" + "x" * 3_000}),
     "an inbound message": request(b'{"message_uuid":"m","channel":"sms","message_type":"text","text":"hi"}'),
@@ -219,6 +223,8 @@ OTHERS = {
     "a state twice": request(b"", urlencode(RECEIPT).encode() + b"&status=failed"),
     "two equals": request(b"", urlencode(RECEIPT).encode().replace(b"=0A", b"=0A=")),
     "an ampersand at the end": request(b"", urlencode(RECEIPT).encode() + b"&"),
+    "a signature with equals": request(b"", urlencode(RECEIPT).encode() + b"=="),
+    "a pushed time with equals": request(b"", urlencode(RECEIPT).encode().replace(b"12%3A00", b"12=00")),
     "two ampersands": request(b"", urlencode(RECEIPT).encode().replace(b"&scts", b"&&scts")),
     "a character that must be escaped": request(b"", urlencode(RECEIPT).encode() + b"&more=\xff"),
     "a signature with such a one": request(b"", urlencode(RECEIPT).encode().replace(b"5505", b'"505')),
@@ -241,6 +247,8 @@ OTHERS = {
             sent_us=NOON_US,
         )
     ),
+    "received long ago": status({"received_us": 5}),
+    "appended long ago": status({"at_us": 5}),
     "another path": status({"path": "/elsewhere", "method": "GET", "answer": 404}),
 }
 
@@ -254,6 +262,49 @@ def test_what_differs_in_anything_else_is_not_taken_for_what_came_before(record)
     # What it learned from that says the same, and what was known before is known.
     for again in (record, *TAUGHT):
         quick.took(again)
+
+
+@compiled
+@pytest.mark.parametrize(
+    "lesson",
+    [
+        status(usage={"currency": "EUR", "price": "0.0333", "to": "x", "client_ref": "y"}),
+        request(json.dumps({"more": [{"to": "x"}, ["y"]]} | STATUS).encode()),
+        request(json.dumps(STATUS, separators=(",", ":")).encode()),
+    ],
+    ids=["within something else", "behind an array", "no blanks"],
+)
+def test_what_varies_is_found_wherever_it_is(lesson):
+    assert Quick(lesson).took(lesson)
+
+
+@compiled
+def test_of_a_field_that_comes_twice_it_is_the_same_one_that_counts():
+    encoded = urlencode(RECEIPT).encode()
+    quick = Quick(request(b"", encoded + b"&messageId=" + RECEIPT["messageId"].encode()))
+
+    quick.took(request(b"", encoded + b"&messageId=another"))
+
+
+@compiled
+def test_a_time_without_another_one_says_itself_whether_its_zone_was_assumed():
+    told = {name: value for name, value in RECEIPT.items() if name != "scts"}
+    quick = Quick(request(b"", urlencode(told).encode()))
+
+    assert not quick.took(request(b"", urlencode(told | {"message-timestamp": "2020-01-01T12:00:00Z"}).encode()))
+
+
+@compiled
+@pytest.mark.parametrize("name", ["body", "query"])
+def test_a_record_that_has_a_text_where_bytes_belong_stops_the_fold(name):
+    fields = list(msgspec.msgpack.decode(status()))
+    at = 1 + RequestRecord.__struct_fields__.index(name)
+    fields[at] = fields[at].decode()
+    quick = Quick(*TAUGHT)
+
+    assert not quick.took(encode(fields))
+    with pytest.raises(FoldStopped):
+        quick.read(encode(fields))
 
 
 @compiled
@@ -308,10 +359,15 @@ def test_no_more_shapes_and_times_are_remembered_than_may_be(monkeypatch):
 
     monkeypatch.setattr(module, "KINDS_REMEMBERED_MAX", 4)
     monkeypatch.setattr(module, "REMEMBERED_MAX", 3)
+    asked = []
+    monkeypatch.setattr(module, "read_time", lambda text: asked.append(text) or read_time(text))
     quick = Quick()
     for number in range(20):
         assert not quick.took(status(status=f"state{number}", timestamp=f"2025-02-03T12:14:{number:02}Z"))
         assert quick.took(status(status=f"state{number}", timestamp=f"2025-02-03T12:14:{number:02}Z"))
+    assert len(asked) == 20
+    quick.took(status(timestamp="2025-02-03T12:14:00Z"))
+    assert len(asked) == 21
 
     assert not quick.took(status(status="state0"))
 
