@@ -248,7 +248,7 @@ OTHERS = {
         )
     ),
     "received long ago": status({"received_us": 5}),
-    "received before there were computers": status({"received_us": -(2**60)}),
+    "received before there were computers": status({"received_us": -(2**50)}),
     "appended long ago": status({"at_us": 5}),
     "another path": status({"path": "/elsewhere", "method": "GET", "answer": 404}),
 }
