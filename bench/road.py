@@ -32,7 +32,7 @@ from landed.journal.record import RequestRecord, decode
 from landed.journal.sqlite import SqliteJournal
 from landed.run import journal_path, store_path
 from landed.store import Changes, Progress
-from landed.store.firsts import Firsts, first_of
+from landed.store.firsts import first_of
 from landed.store.sqlite import SqliteReader, SqliteStore
 from landed.vonage.signing import Trust
 from landed.vonage.usual import read_usual
@@ -142,7 +142,7 @@ def fill(store: SqliteStore, progress: Progress) -> None:
     assert brief is not None  # noqa: S101 - the same
     with store.transaction():
         message_row, receipt_row = store.next_rows()
-        firsts = Firsts()
+        firsts = []
         for number in range(FILL_MESSAGES):
             new = msgspec.structs.replace(brief, message_id=str(uuid.uuid4()), client_ref=os.urandom(4).hex())
             first = first_of(0, record.received_us + message_row + number, new)

@@ -18,7 +18,7 @@ from landed.domain.receipt import Api, Receipt, Status
 from landed.domain.rollups import cell_of
 from landed.errors import FoldStopped, StoreUnable
 from landed.store import Changes, Filter, Kept, Tally, rows, sqlite
-from landed.store.firsts import Firsts, first_of
+from landed.store.firsts import first_of
 from landed.store.outbox import Said
 from landed.store.sqlite import SqliteReader, SqliteStore
 
@@ -148,7 +148,7 @@ def test_what_was_not_written_after_all_is_not_known(store):
 
 def firsts(store, *briefs):
     message_row, receipt_row = store.next_rows()
-    firsts = Firsts()
+    firsts = []
     for at, each in enumerate(briefs):
         firsts.append(first_of(1, 1_785_585_600_000_000, each))
         firsts[-1].message_row, firsts[-1].receipt_row = message_row + at, receipt_row + at

@@ -31,7 +31,7 @@ from landed.journal.record import (
 )
 from landed.journal.sqlite import SqliteJournal
 from landed.store import Changes, Filter, Kept, Tally
-from landed.store.firsts import Firsts, first_of
+from landed.store.firsts import first_of
 from landed.store.sqlite import VIEWS, SqliteReader, SqliteStore
 from landed.vonage.parse import Coverage, Trust, read
 from landed.vonage.usual import read_usual
@@ -653,7 +653,7 @@ def test_a_first_receipt_gives_the_rows_that_a_join_of_one_fact_gives(record):
     first.message_row, first.receipt_row = row, 4
     joined = (row, Kept(row=4, position=position, first_position=position, fact=fact))
 
-    short = saved(Changes(firsts=Firsts([first])))
+    short = saved(Changes(firsts=[first]))
 
     message = message_of(ACCOUNT, [fact])
     assert short == saved(Changes(messages=[(row, message)], facts=[joined]))

@@ -17,7 +17,7 @@ from landed.domain.brief import Brief
 from landed.errors import FoldStopped, Unreadable
 from landed.journal.record import Ids, RequestRecord, SentRecord, encode
 from landed.journal.sqlite import SqliteJournal
-from landed.store.firsts import First
+from landed.store import First
 from landed.store.sqlite import SqliteStore
 from landed.vonage.values import read_time
 from landed.worker import fold

@@ -14,10 +14,10 @@ from typing import Protocol
 
 import msgspec
 
-from landed.domain.brief import Kind
+from landed.domain.brief import Brief, Kind
 from landed.domain.events import EventType
 from landed.domain.lifecycle import Fact, Group, Message
-from landed.domain.receipt import Inbound, Status
+from landed.domain.receipt import Inbound, Receipt, Status
 from landed.domain.rollups import HOURS_A_DAY, Cell, Summary
 from landed.domain.sending import Sending
 from landed.store.outbox import Said
@@ -42,29 +42,31 @@ class Known(msgspec.Struct):
     facts: dict[bytes, Kept]
 
 
-class Firsts(Protocol):
-    """Messages that were not known, each with the only receipt of it, in the order of their rows.
+class First(msgspec.Struct, gc=False):
+    """A message that was not known, and the only receipt of it: what `message_of` makes of one fact is in it.
 
-    What is written of them, as the values of one row behind another.
+    Nearly all messages begin like this, so it goes to the rows without a join. `key` is the receipt's and `hash` its
+    message's, by which both are found. The rows are given once the message is known to be new.
     """
 
-    def __len__(self) -> int:
-        """How many there are."""
+    position: int
+    received_us: int
+    kind: Kind
+    message_id: str
+    to: str | None
+    client_ref: str | None
+    occurred_at: datetime | None
+    pushed_at: datetime | None
+    key: bytes
+    hash: int
+    message_row: int = 0
+    receipt_row: int = 0
 
-    def kinds(self) -> Collection[Kind]:
-        """All that they are of."""
-
-    def rows(self) -> Sequence[tuple[int, int]]:
-        """Each message's row, and what it is looked up by."""
-
-    def message_values(self, start: int, stop: int, numbers: Mapping[Kind, int]) -> Sequence[object]:
-        """Of those from `start` to before `stop`, of kinds that have these numbers."""
-
-    def receipt_values(self) -> Sequence[object]:
-        """Of all their receipts."""
-
-    def event_values(self, seq: int, at_us: int, called: Mapping[Status, Sequence[EventType]]) -> Sequence[object]:
-        """Of what each state calls for, in events with the numbers from `seq` on."""
+    @property
+    def receipt(self) -> Receipt:
+        """The receipt at length."""
+        told = (self.kind, self.message_id, self.to, self.client_ref, self.occurred_at, self.pushed_at)
+        return Brief(*told).receipt
 
 
 class KeptInbound(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,7 +128,7 @@ class Changes(msgspec.Struct, kw_only=True):
     of a first calls for, and what is in `events` comes behind those.
     """
 
-    firsts: Firsts | tuple[()] = ()
+    firsts: list[First] = []
     called_at_first: Mapping[Status, Sequence[EventType]] = {}
     messages: list[tuple[int, Message]] = []
     facts: list[tuple[int, Kept]] = []

@@ -20,8 +20,8 @@ SELECT {inbound_columns} FROM inbound WHERE key IN (SELECT unhex(value) FROM jso
 -- name: change_messages
 WITH changed ({message_columns}) AS (VALUES {rows})
 UPDATE OR ROLLBACK message SET
-    account = changed.account, outcome = changed.outcome, status = changed.status, provider_status = changed.provider_status,
-    api = changed.api, channel = changed.channel, recipient = changed.recipient, sender = changed.sender,
+    account = changed.account, outcome = changed.outcome, status = changed.status,
+    provider_status = changed.provider_status, api = changed.api, channel = changed.channel, recipient = changed.recipient, sender = changed.sender,
     client_ref = changed.client_ref, network = changed.network, code = changed.code,
     conflict = changed.conflict, verified = changed.verified, receipts = changed.receipts,
     seen_us = changed.seen_us, sent_us = changed.sent_us, first_us = changed.first_us,
@@ -52,8 +52,8 @@ DELETE FROM temp.kind;
 
 -- name: add_kinds
 INSERT INTO temp.kind (
-    id, account, outcome, status, provider_status, api, channel, sender, network, code, verified, is_final, price, currency,
-    segments
+    id, account, outcome, status, provider_status, api, channel, sender, network, code, verified, is_final, price,
+    currency, segments
 ) VALUES {rows};
 
 -- name: add_receipts
@@ -172,7 +172,8 @@ SELECT coalesce(max(seq), 0) FROM event;
 SELECT coalesce((SELECT min(seq) FROM event), 0), coalesce((SELECT max(seq) FROM event), 0);
 
 -- name: add_events
-INSERT OR ROLLBACK INTO event (generation, key, type, at_us, account, subject, message, receipt, cause, data) VALUES {rows};
+INSERT OR ROLLBACK INTO event (generation, key, type, at_us, account, subject, message, receipt, cause, data)
+VALUES {rows};
 
 -- name: events_said
 SELECT key FROM event

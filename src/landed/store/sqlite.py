@@ -33,9 +33,8 @@ from landed.domain.sending import Sending
 from landed.errors import FoldStopped, StoreUnable, Unable
 from landed.journal import Retired
 from landed.sqlite import is_unable, open_file, open_to_read, writing
-from landed.store import Changes, Filter, Kept, KeptInbound, Known, MessageKey, Period, Progress, Sealed, Tally
-from landed.store import Firsts as AnyFirsts
-from landed.store.firsts import Firsts
+from landed.store import Changes, Filter, First, Kept, KeptInbound, Known, MessageKey, Period, Progress, Sealed, Tally
+from landed.store.firsts import event_values, message_values, receipt_values
 from landed.store.rows import (
     EVENT_COLUMNS,
     GENERATION_BITS,
@@ -46,6 +45,7 @@ from landed.store.rows import (
     RECEIPT_COLUMNS,
     SENDING_COLUMNS,
     Row,
+    Value,
     event_row,
     hash_of,
     inbound_of_row,
@@ -240,14 +240,13 @@ class SqliteStore:
 
     def save(self, changes: Changes, *, epoch: str, before: int, position: int, at: datetime) -> Progress:
         """Write the changes and move the position from `before`; FoldStopped when it is not there."""
-        firsts: AnyFirsts = changes.firsts or Firsts()
-        self._save_messages(firsts, changes.messages)
-        self._insert_values("add_receipts", firsts.receipt_values())
+        self._save_messages(changes.firsts, changes.messages)
+        self._insert_values("add_receipts", receipt_values(changes.firsts))
         self._insert("save_receipts", starmap(receipt_row, changes.facts))
         self._insert("save_inbound", map(inbound_row, changes.inbound))
         self._insert("save_unreadable", starmap(unreadable_row, changes.unreadable))
         self._insert("save_sendings", map(sending_row, changes.sendings))
-        self._save_events(firsts, changes, at)
+        self._save_events(changes, at)
         self._save_cells(changes.cells)
         moved = {"epoch": epoch, "before": before, "position": position, "at_us": microseconds(at)}
         row = self._db.execute(self._sql["move_progress"], moved | msgspec.structs.asdict(changes.tally)).get
@@ -294,28 +293,29 @@ class SqliteStore:
         )
         return Sealed(through=retired.position, upto=upto, messages=messages)
 
-    def _save_messages(self, firsts: AnyFirsts, messages: Sequence[tuple[int, Message]]) -> None:
+    def _save_messages(self, firsts: Sequence[First], messages: Sequence[tuple[int, Message]]) -> None:
         newest = self._newest_message()
-        numbers = self._numbers(firsts.kinds())
+        numbers = self._numbers({first.kind for first in firsts})
         others = sorted((row, message.message_id) for row, message in messages if row > newest)
-        values: list[object] = []
+        values: list[Value] = []
         taken = 0
         for before, (row, message_id) in enumerate(others):
             upto = row - newest - 1 - before
-            values += firsts.message_values(taken, upto, numbers)
+            values += message_values(firsts[taken:upto], numbers)
             values += numbered_row(row, message_id)
             taken = upto
-        values += firsts.message_values(taken, len(firsts), numbers)
+        values += message_values(firsts[taken:], numbers)
         self._insert_values("add_messages", values)
-        rows = [*firsts.rows(), *((row, hash_of(message_id)) for row, message_id in others)]
+        rows = [(first.message_row, first.hash) for first in firsts]
+        rows += [(row, hash_of(message_id)) for row, message_id in others]
         self._refuse_other_numbers("message", newest, sorted(row for row, _ in rows))
         self._insert("change_messages", starmap(message_row, messages))
         self._sift(rows)
 
-    def _save_events(self, firsts: AnyFirsts, changes: Changes, at: datetime) -> None:
+    def _save_events(self, changes: Changes, at: datetime) -> None:
         newest: int = self._db.execute(self._sql["newest_event"]).get
         at_us, width = microseconds(at), _width("add_events")
-        values = list(firsts.event_values(newest + 1, at_us, changes.called_at_first))
+        values = event_values(changes.firsts, newest + 1, at_us, changes.called_at_first)
         for seq, said in enumerate(changes.events, newest + 1 + len(values) // width):
             values += event_row(seq, at_us, said)
         self._insert_values("add_events", values)

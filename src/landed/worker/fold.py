@@ -34,8 +34,8 @@ from landed.domain.sending import Sending, SendState, joined_sending
 from landed.errors import FoldStopped, Unreadable
 from landed.journal import Journal
 from landed.journal.record import IntentRecord, KeptRequest, NotSentRecord, SentRecord, Told, decode_told
-from landed.store import Changes, Kept, KeptInbound, Known, MessageKey, Progress, Sealed, Store
-from landed.store.firsts import First, Firsts, first_of
+from landed.store import Changes, First, Kept, KeptInbound, Known, MessageKey, Progress, Sealed, Store
+from landed.store.firsts import first_of
 from landed.store.outbox import Said
 from landed.store.rows import hash_of
 from landed.vonage.parse import Coverage, Trust, read
@@ -94,7 +94,7 @@ class Fold:
         self._bytes_a_batch = bytes_a_batch
         self._sealed = sealed or Sealed()
         self._silent_upto = silent_upto
-        self._reading = read_at_length if heard else quickest() if compiled else read_record
+        self._reading = read_at_length if heard is not None else quickest() if compiled else read_record
         self.was_full = False
         self.progress: Progress = store.progress(journal.epoch)
         self._refuse_positions_outside_the_journal()
@@ -150,7 +150,7 @@ class _Batch:
         self._records = [reading(position, data) for position, data in rows]
         self._is_heard = is_heard
         self.at = moment(decode_told(rows[-1][1]).at_us)
-        self._firsts = Firsts()
+        self._firsts: list[First] = []
         self.folded: list[Folded] = []
         self._changes = Changes()
         self._known: dict[MessageKey, Known] = {}

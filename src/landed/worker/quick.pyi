@@ -1,6 +1,6 @@
 from collections.abc import Callable
 
-from landed.store.firsts import First
+from landed.store import First
 from landed.worker.fold import ReadRecord
 
 class QuickReader:

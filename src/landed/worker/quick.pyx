@@ -16,7 +16,7 @@ from libc.string cimport memchr, memcmp, memcpy
 from landed.domain.brief import KINDS_REMEMBERED_MAX
 from landed.domain.moments import microseconds
 from landed.journal.record import REQUEST, KeptRequest, encode
-from landed.store.firsts import First
+from landed.store import First
 from landed.vonage.parse import MESSAGE_ID_CHARACTERS_MAX
 from landed.vonage.sms import ESCAPED_TIME_CHARACTERS_MAX, read_escaped_time
 from landed.vonage.usual import BYTES_MAX
