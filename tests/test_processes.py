@@ -219,6 +219,13 @@ def _refuses(host, port):
         return True
 
 
+def test_the_worker_gives_way_to_the_gate(tmp_path):
+    with serving(tmp_path) as serve:
+        niceness = {role: os.getpriority(os.PRIO_PROCESS, pid) for role, pid in serve.children().items()}
+
+        assert niceness["worker"] > niceness["gate"]
+
+
 @pytest.mark.parametrize(("killed", "other"), [("gate", "worker"), ("worker", "gate")])
 def test_a_child_that_is_killed_is_started_again_while_the_other_goes_on(tmp_path, killed, other):
     with serving(tmp_path) as serve:

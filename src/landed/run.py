@@ -74,6 +74,8 @@ ACCEPTED_A_TURN = 16
 LOOK_AT_FILE_SECONDS = 1.0
 OPEN_AGAIN_SECONDS = 1.0
 COLLECT_AFTER_OBJECTS = 100_000
+# Where gates and a worker share the cores, receiving goes before understanding, which can catch up later.
+NICENESS_OF_WORKER = 5
 # Open files beside the connections: the journal's, and clients that are turned away.
 DESCRIPTORS_BESIDE = 512
 PRIVATE_CONNECTIONS_MAX = 256
@@ -308,6 +310,8 @@ def run_gate(settings: Settings, listening: socket.socket, parent_fd: int | None
 def run_worker(settings: Settings, listening: socket.socket, parent_fd: int | None, heard: Heard | None) -> int:
     """The worker's process; the exit code."""
     _collect_seldom()
+    if parent_fd is not None:
+        os.nice(NICENESS_OF_WORKER)
     try:
         with only_worker(settings.data):
             return uvloop.run(_worker(settings, listening, parent_fd, heard))
