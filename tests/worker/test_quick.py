@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
+import sysconfig
 from contextlib import closing
+from pathlib import Path
 from urllib.parse import urlencode
 
 import apsw
@@ -24,6 +28,7 @@ from landed.worker import fold
 from landed.worker.fold import Fold, quickest, read_record
 
 compiled = pytest.mark.skipif(quickest() is read_record, reason="landed was not compiled: there was no C compiler")
+can_compile = shutil.which("cc") is not None and Path(sysconfig.get_path("include"), "Python.h").exists()
 
 NOON_US = 1_785_585_600_000_000
 IDS = Ids()
@@ -87,6 +92,11 @@ def receipt(told=None, *, in_body=False, **fields):
     return request(**{"body" if in_body else "query": encoded}, **told or {})
 
 
+def sent(sent_us):
+    told = {"id": IDS.next(), "at_us": NOON_US, "account": "default", "message_id": "m", "api": "sms", "channel": "sms"}
+    return encode(SentRecord(**told, to="447700900000", sender="AcmeInc", client_ref=None, sent_us=sent_us))
+
+
 class Quick:
     """A reader with what it was taught; `took` says whether it reads something by itself."""
 
@@ -125,6 +135,11 @@ def essence(read, data):
         return msgspec.structs.astuple(told)[:2], told.receipt, told.kind.account, told.key, told.hash
     position, record, facts = told
     return position, record, str(facts) if isinstance(facts, Unreadable) else facts
+
+
+@pytest.mark.skipif(not can_compile and "NOTHING_SKIPPED" not in os.environ, reason="there is no C compiler for Python")
+def test_where_there_is_a_compiler_it_is_compiled():
+    assert quickest() is not read_record
 
 
 LESSONS = {"status": status(), "query": receipt(), "form": receipt(in_body=True)}
@@ -233,20 +248,7 @@ OTHERS = {
     "a receipt whose body is covered": receipt({"coverage": "body"}),
     "a receipt as JSON": request(json.dumps(RECEIPT).encode(), coverage="parameters"),
     "nothing": request(),
-    "a send": encode(
-        SentRecord(
-            id=IDS.next(),
-            at_us=NOON_US,
-            account="default",
-            message_id="m",
-            api="sms",
-            channel="sms",
-            to="447700900000",
-            sender="AcmeInc",
-            client_ref=None,
-            sent_us=NOON_US,
-        )
-    ),
+    "a send": sent(NOON_US),
     "received long ago": status({"received_us": 5}),
     "received before there were computers": status({"received_us": -(2**50)}),
     "appended long ago": status({"at_us": 5}),
@@ -407,6 +409,11 @@ def folded(journal, path, **options):
     with closing(apsw.Connection(str(path))) as db:
         tables = ("message", "receipt", "unreadable", "inbound", "rollup", "event", "fold")
         return {table: list(db.execute(f"SELECT * FROM {table}")) for table in tables}  # noqa: S608 - our names
+
+
+def test_a_send_at_a_time_that_never_is_stops_the_fold():
+    with pytest.raises(FoldStopped, match="Record 7 of the journal is damaged"):
+        plainly(sent(2**62))
 
 
 def test_a_receipt_says_at_length_what_it_says_in_brief():

@@ -390,7 +390,7 @@ def _read(position: int, data: bytes, *, quickly: bool) -> First | ReadRecord:
         if not isinstance(record, KeptRequest):
             return position, record, (_sent(record),) if isinstance(record, SentRecord) else ()
         trust = _trust(record.coverage, record.verified, record.stale, record.api_key)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, OverflowError) as error:
         raise FoldStopped(f"Record {position} of the journal is damaged or of a newer landed: {error}.") from error
     try:
         if quickly and (brief := read_usual(record.account, record, trust)) is not None:
