@@ -328,7 +328,7 @@ def record(data: Path, records: Sequence[Record]) -> None:
         journal.append([encode(each) for each in records])
 
 
-def rebuild(data: Path, progress: Callable[[int, int], None]) -> tuple[Tally, int]:
+def rebuild(data: Path, progress: Callable[[int, int], None], *, compiled: bool = True) -> tuple[Tally, int]:
     """Make the views again from the journal, beside the old ones, and put them in place at once.
 
     What retired records told is carried over as it stands. What had been folded says nothing again; the rest is folded
@@ -349,10 +349,11 @@ def rebuild(data: Path, progress: Callable[[int, int], None]) -> tuple[Tally, in
             SqliteStore(store_path(data)).close()
             with closing(SqliteStore(built)) as fresh:
                 sealed = fresh.carry(store_path(data), journal.epoch, journal.retired())
-                folded(Fold(journal, fresh, sealed=sealed, silent_upto=_folded_upto(data, journal)))
+                silent_upto = _folded_upto(data, journal)
+                folded(Fold(journal, fresh, sealed=sealed, silent_upto=silent_upto, compiled=compiled))
             with closing(SqliteStore(store_path(data))) as store:
                 store.replace_views(built)
-                tally = folded(Fold(journal, store, sealed=sealed))
+                tally = folded(Fold(journal, store, sealed=sealed, compiled=compiled))
         finally:
             _remove(built)
     return tally, sealed.messages

@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from landed import run
+from landed.cli import keep
 from landed.errors import FoldStopped, SurroundingsError
 from landed.journal import Retired
 from landed.journal.record import Ids, RequestRecord, TickRecord, encode
@@ -337,3 +338,16 @@ def test_the_setting_turns_off_what_is_compiled(monkeypatch, tmp_path, journal, 
     loop.stop()
 
     assert asked == [True] * compiled
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_the_setting_turns_it_off_for_a_rebuild_too(monkeypatch, tmp_path, journal, compiled):
+    asked = []
+    monkeypatch.setattr(fold, "quickest", lambda: asked.append(True) or fold.read_record)
+    monkeypatch.setenv("LANDED_COMPILED", str(compiled).lower())
+    journal.append([status("m1")])
+    with closing(SqliteStore(run.store_path(tmp_path))) as store:
+        store.progress(journal.epoch)
+    keep.rebuild(data=tmp_path)
+
+    assert bool(asked) is compiled

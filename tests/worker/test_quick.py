@@ -290,6 +290,31 @@ def test_of_a_field_that_comes_twice_it_is_the_same_one_that_counts():
 
 
 @compiled
+@pytest.mark.parametrize("name", ["message_uuid", "to", "client_ref", "timestamp"])
+@pytest.mark.parametrize("blank", [b" ", b"\t", b"\n", b""])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_of_a_name_that_comes_twice_in_json_it_is_the_same_one_that_counts(name, blank, is_first):
+    def twice(value, other):
+        body = json.dumps(STATUS | {name: value}).encode()
+        again = b'"%s"%s: "%s"' % (name.encode(), blank, other.encode())
+        return request(b"{" + again + b", " + body[1:] if is_first else body[:-1] + b", " + again + b"}")
+
+    value, other = STATUS[name], "2026-01-01T00:00:00Z"
+    quick = Quick(twice(value, value), twice(other, other))
+
+    for record in (twice(value, other), twice(other, value), twice(value, value)):
+        quick.took(record)
+
+
+@compiled
+def test_a_value_that_is_a_name_is_no_name():
+    record = status(status="to", channel="timestamp")
+    quick = Quick(record)
+
+    assert not quick.took(record)
+
+
+@compiled
 def test_a_time_without_another_one_says_itself_whether_its_zone_was_assumed():
     told = {name: value for name, value in RECEIPT.items() if name != "scts"}
     quick = Quick(request(b"", urlencode(told).encode()))
@@ -298,11 +323,11 @@ def test_a_time_without_another_one_says_itself_whether_its_zone_was_assumed():
 
 
 @compiled
-@pytest.mark.parametrize("name", ["body", "query"])
-def test_a_record_that_has_a_text_where_bytes_belong_stops_the_fold(name):
+@pytest.mark.parametrize("name", ["body", "query", "peer", "accepted_by"])
+def test_a_record_that_has_a_text_where_bytes_belong_or_bytes_for_a_text_stops_the_fold(name):
     fields = list(msgspec.msgpack.decode(status()))
     at = 1 + RequestRecord.__struct_fields__.index(name)
-    fields[at] = fields[at].decode()
+    fields[at] = fields[at].encode() if isinstance(fields[at], str) else fields[at].decode()
     quick = Quick(*TAUGHT)
 
     assert not quick.took(encode(fields))

@@ -24,7 +24,8 @@ def rebuild(data: Data = None) -> None:
     from landed import run  # noqa: PLC0415
     from landed.settings import load  # noqa: PLC0415
 
-    directory = load(data=data).data
+    settings = load(data=data)
+    directory = settings.data
     if not run.journal_path(directory).exists():
         raise SurroundingsError(f"There is no journal in {directory}: name the directory that has one with --data.")
     shown = time.monotonic()
@@ -35,7 +36,7 @@ def rebuild(data: Data = None) -> None:
             shown = time.monotonic()
             typer.echo(f"\r{position:,} of {last:,} records ({100 * position // max(last, 1)} %)", nl=False, err=True)
 
-    tally, sealed = run.rebuild(directory, progress)
+    tally, sealed = run.rebuild(directory, progress, compiled=settings.compiled)
     if sys.stderr.isatty():
         typer.echo("\r", nl=False, err=True)
     typer.echo(

@@ -222,7 +222,7 @@ cdef bint is_found(bytes data, Found *found) noexcept:
         return False
     # From whom it came, and who accepted it.
     for each in range(2):
-        if not is_value(&at, end, &other) or not is_ascii(other):
+        if at < end and 0xC4 <= at[0] <= 0xC5 or not is_value(&at, end, &other) or not is_ascii(other):
             return False
     if at != end or query.size + body.size > USUAL_BYTES_MAX:
         return False
@@ -326,11 +326,12 @@ cdef bint is_status(Span body, Found *found) noexcept:
             close = quote_behind(at + 1, end)
             if close is NULL:
                 return False
-            if depth == 1 and end - close >= 4 and close[1] == c":":
-                name = name_in_json(at + 1, close - at - 1)
+            name = name_in_json(at + 1, close - at - 1) if depth == 1 else NOTHING
+            if name != NOTHING:
+                # However else it may be spelled: if it came twice, one of both would be taken for what is alike.
+                if end - close < 4 or close[1] != c":":
+                    return False
                 at = close + (3 if close[2] == c" " else 2)
-                if name == NOTHING:
-                    continue
                 close = quote_behind(at + 1, end)
                 if at[0] != c'"' or close is NULL or not is_taken(found, name, at + 1, close - at - 1, IN_JSON):
                     return False
