@@ -10,7 +10,6 @@ landed is whole without it: where it was not compiled, all is read by `fold.read
 
 import hashlib
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.string cimport memchr, memcmp, memcpy
 
 from landed.domain.brief import KINDS_REMEMBERED_MAX
@@ -26,8 +25,6 @@ cdef enum:
     # Of a record without its bodies and headers; longer ones are read elsewhere.
     CONTEXT_BYTES_MAX = 1_024
     RECEIPT_BYTES_MAX = 2_048
-    # Of a receipt's key without the message id.
-    KEY_BYTES_MAX = 1_024
     VALUE_BYTES_MAX = 256
     ID_BYTES = 16
     NUMBER_BYTES = 9
@@ -115,7 +112,7 @@ cdef class QuickReader:
         if type(told) is First:
             likeness = likeness_of(told.kind)
             # What would not say the very same is not remembered.
-            if likeness is not None and first_of(likeness, position, &found, occurred, pushed) == told:
+            if first_of(likeness, position, &found, occurred, pushed) == told:
                 if len(self._known) >= KINDS_REMEMBERED_MAX:
                     self._known.clear()
                 self._known[shape] = likeness
