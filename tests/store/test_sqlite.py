@@ -193,6 +193,19 @@ def test_a_kind_that_was_not_written_after_all_is_told_again(store, reader):
     ]
 
 
+def test_a_message_whose_kind_is_missing_is_refused_and_not_left_out(store, reader):
+    known = brief("m1")
+    with store.transaction():
+        save(store, known, position=1)
+    store._db.execute("DELETE FROM temp.kind")
+    with pytest.raises(apsw.ConstraintError), store.transaction():
+        save(store, msgspec.structs.replace(known, message_id="m2"), position=2)
+
+    with store.transaction():
+        save(store, msgspec.structs.replace(known, message_id="m2"), position=2)
+    assert [each.message_id for each in reader.messages(Filter(), limit=9)] == ["m2", "m1"]
+
+
 @pytest.mark.parametrize("row", [1, 3, 4])
 def test_messages_that_would_not_have_the_next_numbers_are_refused(store, reader, row):
     keep(store, "m1", position=1)

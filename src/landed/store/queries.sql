@@ -22,8 +22,9 @@ WITH changed ({message_columns}) AS (VALUES {rows})
 UPDATE OR ROLLBACK message SET
     account = changed.account, outcome = changed.outcome, status = changed.status,
     provider_status = changed.provider_status, api = changed.api, channel = changed.channel,
-    recipient = changed.recipient, sender = changed.sender, client_ref = changed.client_ref, network = changed.network, code = changed.code,
-    conflict = changed.conflict, verified = changed.verified, receipts = changed.receipts,
+    recipient = changed.recipient, sender = changed.sender, client_ref = changed.client_ref,
+    network = changed.network, code = changed.code, conflict = changed.conflict, verified = changed.verified,
+    receipts = changed.receipts,
     seen_us = changed.seen_us, sent_us = changed.sent_us, first_us = changed.first_us,
     final_us = changed.final_us, price = changed.price, currency = changed.currency,
     segments = changed.segments, group_id = changed.group_id, part = changed.part, parts = changed.parts
